@@ -1,0 +1,41 @@
+# Needs only make, a Python from 3.11 on, and (for full speed) a C compiler. Everything goes into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+BENCH_ARGS ?=
+# pytest's exit code where there is no test to run: not a failure.
+NO_TESTS := 5
+
+.PHONY: demo test bench clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.demo
+	$(BIN)/krypton-onnx demo -o demo.png
+
+test: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n $(JOBS) || [ $$? -eq $(NO_TESTS) ]
+
+bench: $(VENV)/.demo
+	$(BIN)/python benchmarks/bench.py $(BENCH_ARGS)
+
+clean:
+	rm -rf $(VENV) build *.egg-info krypton_onnx/runtime/custom_ops/_shim.*
+
+# One stamp for each set of extras: a second run installs nothing. The install is editable, so the stamps
+# depend on what is built and declared, not on every source file.
+INSTALLED_FROM := pyproject.toml setup.py krypton_onnx/runtime/custom_ops/shim.c
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(INSTALLED_FROM) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,demo]'
+	touch $@
+
+$(VENV)/.dev: $(INSTALLED_FROM) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,demo,dev]'
+	touch $@ $(VENV)/.demo

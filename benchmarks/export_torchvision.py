@@ -1,0 +1,135 @@
+"""Writes the torchvision models of the benchmark as ONNX, with seeded random weights.
+
+    python benchmarks/export_torchvision.py DIR [--only NAME,...]
+
+Needs torch, torchvision, onnx and (for the dynamo exporter) onnxscript; not krypton-onnx, so it can run in a
+Python of its own. `NAME.onnx` comes from the TorchScript exporter (`dynamo=False`); `resnet18_dynamo.onnx` holds
+the same weights, written by the newer exporter, whose graphs look different.
+
+Weights are random because only their shapes matter for speed; but then the batch norm must be calibrated, or
+activations explode or vanish with depth and every occlusion would get the same score.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+SEED = 0
+SIDE = 224
+CALIBRATION_PASSES, CALIBRATION_BATCH = 4, 8
+
+
+def import_torchvision() -> Any:
+    """torchvision.models, also where torch is the CPU build and torchvision is not.
+
+    A torchvision that was built for CUDA cannot load its compiled operators beside a CPU torch, and then fails on
+    import, where it attaches shape functions to operators that nobody declared ("operator torchvision::nms does
+    not exist"). No classification model calls them, so declaring their signatures is enough. Where the compiled
+    operators do load, a second declaration would be the error: hence only after a failure.
+    """
+    try:
+        from torchvision import models
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]  # half imported
+        global _declared  # the declarations last as long as this object
+        _declared = torch.library.Library("torchvision", "DEF")
+        _declared.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _declared.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        from torchvision import models
+    return models
+
+
+def builders() -> dict[str, Callable[[], torch.nn.Module]]:
+    """Model by file name. GoogLeNet: without its training heads, and without a slow initialization."""
+    models = import_torchvision()
+    return {
+        "resnet18": models.resnet18,
+        "resnet50": models.resnet50,
+        "mobilenet_v2": models.mobilenet_v2,
+        "densenet121": models.densenet121,
+        "googlenet": lambda: models.googlenet(aux_logits=False, init_weights=False),
+    }
+
+
+def noise(count: int, generator: torch.Generator) -> torch.Tensor:
+    """float32 (count, 3, SIDE, SIDE) with about the spectrum of normalized photographs: coarse and fine noise."""
+    total = torch.zeros(count, 3, SIDE, SIDE)
+    for cells in (4, 16, 56, SIDE):
+        plane = torch.randn(count, 3, cells, cells, generator=generator)
+        total += torch.nn.functional.interpolate(plane, SIDE, mode="bilinear") * (4 / cells) ** 0.5
+    return total
+
+
+@torch.no_grad()
+def calibrate(model: torch.nn.Module, generator: torch.Generator) -> None:
+    """Set the statistics of every batch norm from noise; then the last layer from what reaches it.
+
+    The last layer is scaled until the classes differ by O(1): a trained network tells images apart, a random one
+    hardly does, and a map of rounding noise would compare nothing.
+    """
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    model.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over the passes
+        norm.train()
+    for _ in range(CALIBRATION_PASSES):
+        model(noise(CALIBRATION_BATCH, generator))
+    model.eval()
+    logits = model(noise(CALIBRATION_BATCH, generator))
+    last = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
+    last.weight.mul_(2.0 / logits.std(dim=0).mean())
+    last.bias.zero_()
+
+
+def export(model: torch.nn.Module, path: Path, dynamo: bool) -> None:
+    """`input` float32 (batch, 3, 224, 224) to `output` float32 (batch, 1000) logits."""
+    example = torch.zeros(2, 3, SIDE, SIDE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # both exporters announce their own future at length
+        if dynamo:
+            torch.onnx.export(
+                model, (example,), path, input_names=["input"], output_names=["output"], opset_version=18,
+                dynamo=True, dynamic_shapes=({0: torch.export.Dim("batch")},), external_data=False, verbose=False,
+            )  # fmt: skip
+        else:
+            torch.onnx.export(
+                model, (example,), path, input_names=["input"], output_names=["output"], opset_version=17,
+                dynamo=False, dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}},
+            )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--only", default="", help="names, separated by commas")
+    arguments = parser.parse_args()
+    available = builders()
+    wanted = arguments.only.split(",") if arguments.only else list(available)
+    unknown = sorted(set(wanted) - set(available))
+    if unknown:
+        parser.error(f"no such model: {', '.join(unknown)}; there are {', '.join(available)}")
+    arguments.directory.mkdir(parents=True, exist_ok=True)
+    for name in wanted:
+        torch.manual_seed(SEED)
+        model = available[name]()
+        calibrate(model, torch.Generator().manual_seed(SEED))
+        kinds = [(name, False)] + ([(f"{name}_dynamo", True)] if name == "resnet18" else [])
+        for file_name, dynamo in kinds:
+            path = arguments.directory / f"{file_name}.onnx"
+            export(model, path, dynamo)
+            print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Occlusion explanations of CNNs, exact and many times faster, for any ONNX model.
+
+    import krypton_onnx as kx
+    session = kx.OcclusionSession("model.onnx")
+    heat_map = session.explain(image)
+
+Names are imported when they are first used, so that importing the package (and the command line's --help) is cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from krypton_onnx.conversion import ConversionReport, convert
+    from krypton_onnx.errors import ImageError, KryptonError, ModelError
+    from krypton_onnx.inspection import Inspection, inspect
+    from krypton_onnx.registration import register
+    from krypton_onnx.runtime.heat_map import HeatMap
+    from krypton_onnx.runtime.session import OcclusionSession
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ConversionReport": "conversion",
+    "HeatMap": "runtime.heat_map",
+    "ImageError": "errors",
+    "Inspection": "inspection",
+    "KryptonError": "errors",
+    "ModelError": "errors",
+    "OcclusionSession": "runtime.session",
+    "convert": "conversion",
+    "inspect": "inspection",
+    "register": "registration",
+}
+
+__all__ = [
+    "ConversionReport",
+    "HeatMap",
+    "ImageError",
+    "Inspection",
+    "KryptonError",
+    "ModelError",
+    "OcclusionSession",
+    "convert",
+    "inspect",
+    "register",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+    except ModuleNotFoundError as error:
+        if error.name == "onnxruntime":
+            raise ImportError(
+                "krypton-onnx needs ONNX Runtime: pip install 'krypton-onnx[cpu]' or 'krypton-onnx[gpu]', never both"
+            ) from None
+        raise
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,77 @@
+"""What every command shares: errors in one line, progress on standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from krypton_onnx.errors import KryptonError
+
+
+class OneLineErrors(TyperGroup):
+    """The group of commands; what is the user's to mend becomes one line on stderr and exit code 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (KryptonError, ImportError) as error:
+            # A package of an extra may not be installed; a module of our own must be.
+            if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("krypton_onnx"):
+                raise
+            message = " ".join(str(error).split())
+            # Not through Rich, which would wrap the line and colour parts of it.
+            typer.echo(f"krypton-onnx: error: {message}", err=True)
+            raise typer.Exit(1) from None
+
+
+def misuse(option: str, message: str) -> NoReturn:
+    """Exit with code 2: `option` was given a value that no model and no image could make right."""
+    raise typer.BadParameter(message, param_hint=option)
+
+
+def sizes(values: Sequence[int] | None) -> str:
+    """(1, 3, 227, 227) as "1 x 3 x 227 x 227"; nothing for None."""
+    return "" if values is None else " x ".join(map(str, values))
+
+
+def ends(reasons: Sequence[str]) -> list[str]:
+    """Lines that say where and why the incremental part of a model ends."""
+    return ["the incremental part ends at", *(f"  {reason}" for reason in reasons)] if reasons else []
+
+
+@contextmanager
+def progress_bar(label: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A callable(done, total) that draws a bar with positions per second and the time left, while the block
+    runs. Nothing is drawn when `quiet`, nor into a file or a pipe."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:,.0f} positions/s")
+
+    columns = (
+        label,
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    hidden = quiet or not sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), disable=hidden) as progress:
+        task = progress.add_task(label, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

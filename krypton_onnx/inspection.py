@@ -1,0 +1,111 @@
+"""What the rewriter makes of a model, for one patch and stride: the growth of the region, R, and where it ends."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from krypton_onnx.errors import ModelError
+from krypton_onnx.rewriter import Plan, Source, plan_of, rewrite_model
+from krypton_onnx.runtime.batching import GeometryTable
+from krypton_onnx.runtime.grid import make_grid
+from krypton_onnx.runtime.schedule import exact_plan
+
+
+@dataclass(frozen=True)
+class OperatorRow:
+    """One operator. Frames and regions are (height, width) in cells; the region is that of the central position."""
+
+    name: str
+    op_type: str
+    kind: str  # "pointwise" | "local" | "global"
+    frame: tuple[int, int] | None
+    region: tuple[int, int] | None
+    multiply_adds: int  # of one full inference, convolutions only
+    incremental_multiply_adds: int  # at the central position
+    reason: str | None  # why it is global
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Result of `inspect`. Redundancy ratios count convolutions only, as a mean over the grid."""
+
+    operators: tuple[OperatorRow, ...]
+    redundancy_ratio: float  # every region clipped truly
+    achieved_redundancy_ratio: float  # as the batches of exact mode compute them
+    incremental_share: float  # share of the convolution multiply-adds that is incremental, 0 to 1
+    end_reasons: tuple[str, ...]
+    input_shape: tuple[int, ...]
+    patch: tuple[int, int]
+    stride: tuple[int, int]
+    positions: int
+    batches: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The attributes by name, as plain numbers, lists and dicts."""
+        return asdict(self)
+
+
+def inspect(
+    model: Source,
+    patch: int | tuple[int, int] = 16,
+    stride: int | tuple[int, int] = 4,
+    input_shape: tuple[int, ...] | None = None,
+    image_input: str | None = None,
+) -> Inspection:
+    """Growth of the region operator by operator, R, and where and why the incremental part ends. Runs nothing.
+
+    patch, stride : pixels, int or (height, width). input_shape : of the image input, where height or width is unknown.
+    Raises ModelError where the model cannot be read or understood, ImageError where the patch does not fit.
+    """
+    plan = plan_of(rewrite_model(model, image_input, input_shape))
+    if plan is None:
+        raise ModelError("the model has no plan: convert the original model again")
+    return inspect_plan(plan, patch, stride)
+
+
+def inspect_plan(plan: Plan, patch: int | tuple[int, int], stride: int | tuple[int, int]) -> Inspection:
+    """As `inspect`, of a plan."""
+    channels, height, width = plan.image_shape
+    grid = make_grid((height, width), patch, stride)
+    table = GeometryTable(**plan.table())
+    batches = exact_plan(plan, grid)
+    centre = [np.array([axis[len(axis) // 2]]) for axis in (grid.tops, grid.lefts)]
+    extents = [table.extents(axis, centre[axis], grid.patch[axis])[0] for axis in (0, 1)]
+    rows = []
+    for operator in plan.operators:
+        frame = region = None
+        incremental = operator.multiply_adds
+        if operator.geometry is not None:
+            frame = plan.geometries[operator.geometry].frame
+            region = int(extents[0][operator.geometry]), int(extents[1][operator.geometry])
+            incremental = operator.multiply_adds * region[0] * region[1] // (frame[0] * frame[1])
+        rows.append(
+            OperatorRow(
+                operator.name, operator.op_type, operator.kind, frame, region,
+                operator.multiply_adds, incremental, operator.reason,
+            )
+        )  # fmt: skip
+    full = sum(operator.multiply_adds for operator in plan.operators)
+    remaining = sum(operator.multiply_adds for operator in plan.operators if operator.geometry is None)
+    rest = remaining * grid.positions
+    total = full * grid.positions
+    shape = (1, channels, height, width) if plan.layout == "NCHW" else (1, height, width, channels)
+    return Inspection(
+        operators=tuple(rows),
+        redundancy_ratio=total / (batches.true + rest) if total else 1.0,
+        achieved_redundancy_ratio=total / (batches.achieved + rest) if total else 1.0,
+        incremental_share=1 - remaining / full if full else 0.0,
+        end_reasons=tuple(
+            f"{operator.op_type} '{operator.name}': {operator.reason}"
+            for operator in plan.operators
+            if operator.frontier
+        ),
+        input_shape=shape,
+        patch=grid.patch,
+        stride=grid.stride,
+        positions=grid.positions,
+        batches=len(batches.batches),
+    )

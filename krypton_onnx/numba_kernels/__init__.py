@@ -1,0 +1,24 @@
+"""CPU kernels of the ai.krypton operators: functions on arrays, which know no graph and no session.
+
+CPU_KERNELS lists what a session may register. Nothing compiles at import: each kernel does on its first call, and
+loads from Numba's cache afterwards.
+"""
+
+from .convolution import INCREMENTAL_CONV, POINTWISE_CONV
+from .global_pool import INCREMENTAL_GLOBAL_AVERAGE_POOL
+from .pooling import INCREMENTAL_AVERAGE_POOL, INCREMENTAL_MAX_POOL
+from .regions import PLACE_REGIONS
+from .registry import Kernel
+from .window import WINDOW
+
+CPU_KERNELS: tuple[Kernel, ...] = (
+    PLACE_REGIONS,
+    WINDOW,
+    INCREMENTAL_CONV,
+    POINTWISE_CONV,
+    INCREMENTAL_MAX_POOL,
+    INCREMENTAL_AVERAGE_POOL,
+    INCREMENTAL_GLOBAL_AVERAGE_POOL,
+)
+
+__all__ = ["CPU_KERNELS", "Kernel"]

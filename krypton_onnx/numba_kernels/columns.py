@@ -1,0 +1,93 @@
+"""Any convolution as window-to-columns and a matrix product, a few rows at a time so that columns stay in cache.
+
+Column k of an output pixel is one tap of one input channel, k = (tap_y * kw + tap_x) * C/group + channel, so that with
+dilation 1 a tap row is one contiguous span of kw * C floats of the window.
+"""
+
+import numpy as np
+
+from .arguments import Residual, Source, Spatial
+from .blas import multiply, pieces
+from .compiled import kernel
+from .epilogue import Epilogue
+from .rows import copy, gather
+from .workspace import floats
+
+# Floats of columns a chunk may take: half of a 2 MB second-level cache, less what BLAS packs.
+_CHUNK = 192 * 1024
+# A product with fewer rows than this wastes BLAS's packing of the weights.
+_MIN_PIXELS = 192
+
+
+@kernel
+def _fill_columns(
+    patch, patch_origin, view, origin, channels, groups,
+    kernel_y, kernel_x, stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x,
+    height, width, first, last, row, columns,
+):  # fmt: skip
+    """Columns of output rows [first, last), counted over n*eh + i, into columns (groups, pixels, kh*kw*C/groups).
+
+    row: scratch for one row of the window.
+    """
+    each = channels // groups
+    span = ((width - 1) * stride_x + (kernel_x - 1) * dilation_x + 1) * channels
+    plain = groups == 1 and dilation_x == 1
+    length = kernel_x * channels
+    outside = np.float32(0)
+    for r in range(first, last):
+        n, i = r // height, r % height
+        pixel = (r - first) * width
+        x = origin[n, 1] * stride_x - pad_x
+        for tap_y in range(kernel_y):
+            y = (origin[n, 0] + i) * stride_y - pad_y + tap_y * dilation_y
+            gather(
+                patch, n, patch_origin[n, 0], patch_origin[n, 1], view, y, x, channels, outside, row[:span]
+            )  # fmt: skip
+            if plain:
+                k = tap_y * length
+                for j in range(width):
+                    at = j * stride_x * channels
+                    copy(columns[0, pixel + j, k : k + length], row[at : at + length])
+            else:
+                for j in range(width):
+                    for tap_x in range(kernel_x):
+                        k = (tap_y * kernel_x + tap_x) * each
+                        at = (j * stride_x + tap_x * dilation_x) * channels
+                        for g in range(groups):
+                            copy(columns[g, pixel + j, k : k + each], row[at + g * each : at + (g + 1) * each])
+
+
+class ColumnConvolution:
+    """Convolution of any geometry and group."""
+
+    def __init__(self, weights: np.ndarray, geometry: Spatial, groups: int, epilogue: Epilogue) -> None:
+        """weights float32 (M, C/group, kh, kw)."""
+        outputs, each = weights.shape[:2]
+        stacked = weights.reshape(groups, outputs // groups, each, -1)
+        self._pieces = pieces(stacked.transpose(0, 3, 2, 1).reshape(groups, -1, outputs // groups))
+        self._geometry, self._groups, self._epilogue = geometry, groups, epilogue
+
+    def run(
+        self, window: Source, channels: int, origin: np.ndarray, residual: Residual, out: np.ndarray
+    ) -> None:
+        """Regions at origin (N,2) into out (N, eh, ew, M)."""
+        n, height, width, outputs = out.shape
+        (kernel_y, kernel_x), (stride_y, stride_x), (pad_y, pad_x), (dilation_y, dilation_x) = self._geometry
+        groups, depth = self._groups, self._pieces[0].weights.shape[1]
+        rows = out.reshape(n, height, width * outputs)
+        # (G, pixels, M/G): the output as the stacked product writes it.
+        products = out.reshape(-1, groups, outputs // groups).transpose(1, 0, 2)
+        step = max(_MIN_PIXELS, _CHUNK // (groups * depth + outputs)) // width + 1
+        row = floats("row", ((width - 1) * stride_x + (kernel_x - 1) * dilation_x + 1) * channels)
+        buffer = floats("columns", groups * min(step, n * height) * width * depth)
+        for first in range(0, n * height, step):
+            last = min(first + step, n * height)
+            pixels = (last - first) * width
+            columns = buffer[: groups * pixels * depth].reshape(groups, pixels, depth)
+            _fill_columns(
+                *window, origin, channels, groups, kernel_y, kernel_x, stride_y, stride_x,
+                pad_y, pad_x, dilation_y, dilation_x, height, width, first, last, row, columns,
+            )  # fmt: skip
+            for piece in self._pieces:
+                multiply(columns, piece, products[:, first * width : last * width, piece.first : piece.last])
+            self._epilogue.finish(rows, first, last, residual, origin)

@@ -1,0 +1,161 @@
+"""Normalize an imported model: static height and width, dynamic batch, folded constants, opset the bodies need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import version_converter
+
+from krypton_onnx.errors import ModelError
+from krypton_onnx.rewriter.ort_graph import MAX_IR_VERSION, TensorType, basic_optimized, opset_of, tensor_types
+from krypton_onnx.rewriter.passes.affine_into_conv import fold_affine_into_conv
+from krypton_onnx.rewriter.passes.batch_norm import lower_batch_norm
+from krypton_onnx.rewriter.passes.dynamic_batch import free_batch
+from krypton_onnx.rewriter.passes.explicit_pads import write_explicit_pads
+from krypton_onnx.rewriter.passes.flat_movement import lower_flat_movement
+from krypton_onnx.rewriter.passes.global_pool import name_global_average_pool
+from krypton_onnx.rewriter.passes.pad_into_pool import fold_pad_into_pool
+from krypton_onnx.rewriter.passes.shape_constants import fold_shape_constants
+
+BODY_OPSET = 18  # the function bodies use reductions and Shape as of opset 18
+BATCH = "positions"
+_FOLDING_ROUNDS = 4  # run-time shapes that depend on run-time shapes: one round a level
+
+
+@dataclass(frozen=True)
+class Normalized:
+    """A model ready to be rewritten, with the type of each of its tensors."""
+
+    model: onnx.ModelProto
+    image_input: str
+    types: Mapping[str, TensorType]
+
+    @property
+    def opset(self) -> int:
+        return opset_of(self.model)
+
+
+def graph_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """Inputs that are not initializers (old IR versions list both)."""
+    initialized = {initializer.name for initializer in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in initialized]
+
+
+def input_dims(value: onnx.ValueInfoProto) -> tuple[int | str | None, ...]:
+    """Dimensions of a graph input: int where known, else its symbol or None."""
+    return tuple(
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else (dim.dim_param or None)
+        for dim in value.type.tensor_type.shape.dim
+    )
+
+
+def find_image_input(model: onnx.ModelProto, name: str | None) -> str:
+    """The name of the image input. Raises ModelError where there is none, or several and no choice was made."""
+    float_images = [
+        value.name
+        for value in graph_inputs(model)
+        if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT and len(input_dims(value)) == 4
+    ]
+    if name is not None:
+        if name in float_images:
+            return name
+        have = ", ".join(float_images) or "none"
+        raise ModelError(f"image input '{name}': no such float32 input of rank 4; the model has: {have}")
+    if not float_images:
+        raise ModelError("the model has no image input (float32 of rank 4); is it an image model?")
+    if len(float_images) > 1:
+        names = ", ".join(float_images)
+        raise ModelError(f"several inputs could be the image ({names}): choose one with --image-input NAME")
+    return float_images[0]
+
+
+def with_input_shape(model: onnx.ModelProto, image_input: str, shape: tuple[int, ...] | None) -> onnx.ModelProto:
+    """The model with the image input's height, width and channels fixed. Raises ModelError where one stays unknown."""
+    value = next(value for value in graph_inputs(model) if value.name == image_input)
+    dims = list(input_dims(value))
+    if shape is not None:
+        if len(shape) != 4:
+            raise ModelError(f"input shape of '{image_input}' needs 4 dimensions, got {len(shape)}")
+        for axis in range(1, 4):
+            if isinstance(dims[axis], int) and dims[axis] != shape[axis]:
+                raise ModelError(
+                    f"input shape {tuple(shape)} of '{image_input}' contradicts the model's {tuple(dims)}"
+                )
+            dims[axis] = int(shape[axis])
+    if not all(isinstance(dim, int) for dim in dims[1:]):
+        text = ",".join(str(dim if isinstance(dim, int) else "?") for dim in [1, *dims[1:]])
+        raise ModelError(
+            f"height or width of the image input '{image_input}' is unknown ({text}): "
+            f"give it with --input-shape {image_input}:1,3,224,224"
+        )
+    for axis in range(1, 4):
+        value.type.tensor_type.shape.dim[axis].dim_value = dims[axis]
+    if not isinstance(dims[0], int):
+        value.type.tensor_type.shape.dim[0].dim_param = BATCH
+    return model
+
+
+def normalize(
+    model: onnx.ModelProto, image_input: str | None = None, input_shape: tuple[int, ...] | None = None
+) -> Normalized:
+    """Normalize `model` (changed in place where convenient).
+
+    Raises ModelError where the image input is missing or ambiguous, its height or width unknown, ONNX Runtime cannot
+    load the model, its opset cannot be upgraded, or its fixed batch cannot be made dynamic safely.
+    """
+    image = find_image_input(model, image_input)
+    model = with_input_shape(model, image, input_shape)
+    model.ir_version = min(model.ir_version, MAX_IR_VERSION)
+    model = _upgraded(basic_optimized(model))
+    types = tensor_types(model)
+    for _ in range(_FOLDING_ROUNDS):
+        graph = gs.import_onnx(model)
+        if not fold_shape_constants(graph, types):
+            break
+        model = basic_optimized(_exported(graph, model))
+        types = tensor_types(model)
+    graph = gs.import_onnx(model)
+    image_tensor = next(tensor for tensor in graph.inputs if tensor.name == image)
+    lower_flat_movement(graph, types)
+    reason = free_batch(graph, image_tensor, types, BATCH)
+    if reason is not None:
+        raise ModelError(f"the model's fixed batch cannot be made dynamic: {reason}; export it with a dynamic batch")
+    lower_batch_norm(graph)
+    fold_affine_into_conv(graph)
+    fold_pad_into_pool(graph)
+    write_explicit_pads(graph, types)
+    name_global_average_pool(graph, types)
+    _name_nodes(graph)
+    graph.cleanup().toposort()
+    model = _exported(graph, model)
+    return Normalized(model, image, tensor_types(model))
+
+
+def _exported(graph: gs.Graph, like: onnx.ModelProto) -> onnx.ModelProto:
+    """`graph` as a ModelProto with the versions of `like` (graphsurgeon writes the newest IR otherwise)."""
+    model = gs.export_onnx(graph, do_type_check=False)
+    model.ir_version = min(max(like.ir_version, 8), MAX_IR_VERSION)
+    del model.opset_import[:]
+    model.opset_import.extend(like.opset_import)
+    del model.graph.value_info[:]
+    return model
+
+
+def _upgraded(model: onnx.ModelProto) -> onnx.ModelProto:
+    if opset_of(model) >= BODY_OPSET:
+        return model
+    try:
+        return version_converter.convert_version(model, BODY_OPSET)
+    except Exception as error:  # the converter raises bare RuntimeErrors of its own
+        raise ModelError(
+            f"opset {opset_of(model)} cannot be upgraded to {BODY_OPSET}: {' '.join(str(error).split())}"
+        ) from None
+
+
+def _name_nodes(graph: gs.Graph) -> None:
+    """Unnamed nodes take their output's name, so that every message can name one."""
+    for node in graph.nodes:
+        node.name = node.name or node.outputs[0].name

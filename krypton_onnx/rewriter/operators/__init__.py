@@ -1,0 +1,25 @@
+"""Rewriting rules, one operator family a module: HANDLERS (op_type -> rule) and FUNCTIONS (bodies as ONNX text).
+
+A rule takes a node of the normalized graph, its operands (a Patch where the occlusion changes them, else the tensor)
+and the emitter. It returns a Patch (still incremental), or a Variable (a full-frame or vector result per position),
+or raises NotIncremental with the reason why the node is computed on the full frame instead.
+"""
+
+from collections.abc import Callable
+
+import onnx_graphsurgeon as gs
+
+from krypton_onnx.rewriter.emitter import Emitter, Patch
+from krypton_onnx.rewriter.operators import convolution, elementwise, layout, pooling, window
+
+_FAMILIES = (convolution, pooling, elementwise, layout)
+
+Rule = Callable[[gs.Node, list, Emitter], Patch | gs.Variable]
+HANDLERS: dict[str, Rule] = {op: rule for family in _FAMILIES for op, rule in family.HANDLERS.items()}
+FUNCTIONS = (*window.FUNCTIONS, *(text for family in _FAMILIES for text in family.FUNCTIONS))
+POINTWISE = frozenset((*elementwise.HANDLERS, "Concat", "Transpose"))
+OVERLOADS = {
+    "IncrementalConv": convolution.overload,
+    "PointwiseConv": convolution.overload,
+    "FullFrame": lambda node: "NHWC" if node.attrs["layout"] == "NHWC" else "",
+}

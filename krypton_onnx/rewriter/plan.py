@@ -1,0 +1,87 @@
+"""What the rewriter decided, as data: stored in the rewritten model's metadata, read by the runtime and by inspect."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import onnx
+
+from krypton_onnx.rewriter.geometry import AxisGrowth, Geometry
+
+METADATA_KEY = "krypton.plan"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class OperatorRecord:
+    """One operator of the normalized model: its kind, where its region comes from, and what it costs."""
+
+    name: str
+    op_type: str
+    kind: str  # "pointwise" | "local" | "global"
+    geometry: int | None  # row of Plan.geometries; None where it is global
+    multiply_adds: int  # convolution multiply-adds of one full inference; 0 for other operators
+    reason: str | None = None  # why it is global
+    frontier: bool = False  # global, and reads a patch activation: the incremental part ends here
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rewritten model in short."""
+
+    image_input: str
+    layout: str  # of the image input: NCHW or NHWC
+    image_shape: tuple[int, int, int]  # channels, height, width
+    outputs: tuple[str, ...]
+    logits: Mapping[str, tuple[str, str]]  # output -> (incremental, base) tensor before its Softmax or Sigmoid
+    geometries: tuple[Geometry, ...]
+    operators: tuple[OperatorRecord, ...]
+
+    def table(self) -> dict[str, np.ndarray]:
+        """jump, before, after, frame: int64 (G, 2), a row a geometry, columns y and x; cost: float64 (G,)."""
+        rows = self.geometries
+        cost = np.zeros(len(rows))
+        for operator in self.operators:
+            if operator.geometry is not None:
+                height, width = rows[operator.geometry].frame
+                cost[operator.geometry] += operator.multiply_adds / (height * width)
+
+        def column(read: Callable[[AxisGrowth], int]) -> np.ndarray:
+            return np.array([[read(row.y), read(row.x)] for row in rows], np.int64).reshape(-1, 2)
+
+        return {
+            "jump": column(lambda axis: axis.jump),
+            "before": column(lambda axis: axis.before),
+            "after": column(lambda axis: axis.after),
+            "frame": np.array([row.frame for row in rows], np.int64).reshape(-1, 2),
+            "cost": cost,
+        }
+
+    def to_json(self) -> str:
+        return json.dumps({"format": FORMAT, **asdict(self)})
+
+    @staticmethod
+    def from_json(text: str) -> Plan:
+        """Raises ValueError where the text is not a plan of a known format."""
+        data = json.loads(text)
+        if data.pop("format", None) != FORMAT:
+            raise ValueError("the rewritten model has a plan of another format: convert the original model again")
+        data["geometries"] = tuple(
+            Geometry(AxisGrowth(**row["y"]), AxisGrowth(**row["x"]), tuple(row["frame"])) for row in data["geometries"]
+        )
+        data["operators"] = tuple(OperatorRecord(**row) for row in data["operators"])
+        data["image_shape"] = tuple(data["image_shape"])
+        data["outputs"] = tuple(data["outputs"])
+        data["logits"] = {name: tuple(pair) for name, pair in data["logits"].items()}
+        return Plan(**data)
+
+
+def plan_of(model: onnx.ModelProto) -> Plan | None:
+    """The plan stored in a rewritten model; None for any other model."""
+    for entry in model.metadata_props:
+        if entry.key == METADATA_KEY:
+            return Plan.from_json(entry.value)
+    return None

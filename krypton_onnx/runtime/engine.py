@@ -1,0 +1,120 @@
+"""One rewritten model, ready to run: the materialize and the incremental session, views shared without a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from krypton_onnx.errors import ModelError
+from krypton_onnx.numba_kernels import CPU_KERNELS
+from krypton_onnx.rewriter.emitter import ORIGIN, PATCH, THRESHOLD
+from krypton_onnx.rewriter.plan import Plan
+from krypton_onnx.rewriter.rewrite import UNOCCLUDED
+from krypton_onnx.runtime import custom_ops
+from krypton_onnx.runtime.split import Split, full_model, split
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """How sessions are made. workers: batches that run at once, one thread each."""
+
+    providers: tuple = ("CPUExecutionProvider",)
+    provider_options: tuple | None = None
+    workers: int = 1
+    strict: bool = False
+    kernels: bool = True
+    profile_prefix: str | None = None  # ONNX Runtime's own profile of the incremental session goes here
+
+
+@dataclass(frozen=True)
+class Views:
+    """What the materialize session computed for one image: OrtValues by name, and the unoccluded outputs."""
+
+    values: Mapping[str, ort.OrtValue]
+    unoccluded: Mapping[str, np.ndarray]
+
+
+class Engine:
+    """Sessions of one rewritten model. Thread-safe: every run has its own binding."""
+
+    def __init__(self, model: onnx.ModelProto, plan: Plan, settings: SessionSettings) -> None:
+        self.plan = plan
+        self.settings = settings
+        self._model = model
+        self._split: Split = split(model, plan)
+        on_cpu = settings.providers[0] in ("CPUExecutionProvider",)
+        options = _options(1)
+        if settings.profile_prefix is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = settings.profile_prefix
+        self.kernels = bool(
+            settings.kernels and on_cpu and custom_ops.register(options, CPU_KERNELS, settings.strict)
+        )
+        self._incremental = _session(self._split.incremental, options, settings)
+        self._materialize = _session(self._split.materialize, _options(settings.workers), settings)
+        self._full: dict[bool, ort.InferenceSession] = {}
+
+    def materialize(self, image: np.ndarray, others: Mapping[str, np.ndarray]) -> Views:
+        """Views and unoccluded outputs of one image (1, ...) in the model's layout."""
+        feeds = {self.plan.image_input: image, **others}
+        names = [output.name for output in self._materialize.get_outputs()]
+        results = self._materialize.run_with_ort_values(
+            names, {name: ort.OrtValue.ortvalue_from_numpy(value) for name, value in feeds.items()}
+        )
+        values = dict(zip(names, results, strict=True))
+        views = {name: values[name] for name in self._split.views}
+        for name in self._split.passed:
+            views[name] = ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(feeds[name]))
+        wanted = {UNOCCLUDED + name for name in self.plan.outputs} | {pair[1] for pair in self.plan.logits.values()}
+        return Views(views, {name: values[name].numpy() for name in names if name in wanted})
+
+    def run(
+        self, views: Views, tops: np.ndarray, lefts: np.ndarray, patches: np.ndarray, outputs: tuple[str, ...],
+        threshold: np.ndarray,
+    ) -> list[np.ndarray]:  # fmt: skip
+        """Outputs of N occluded images. patches: float32 (N or 1, C, h, w); threshold: float32 (1,)."""
+        binding = self._incremental.io_binding()
+        for name, value in views.values.items():
+            binding.bind_ortvalue_input(name, value)
+        binding.bind_cpu_input(ORIGIN, np.stack([tops, lefts], axis=1))
+        binding.bind_cpu_input(PATCH, np.ascontiguousarray(patches))
+        binding.bind_cpu_input(THRESHOLD, threshold)
+        for name in outputs:
+            binding.bind_output(name, "cpu")
+        self._incremental.run_with_iobinding(binding)
+        return binding.copy_outputs_to_cpu()
+
+    def full(self, logits: bool) -> ort.InferenceSession:
+        """The original model (dynamic batch) as a session of its own, made when it is first needed."""
+        if logits not in self._full:
+            model = full_model(self._model, self.plan, logits)
+            self._full[logits] = _session(model, _options(self.settings.workers), self.settings)
+        return self._full[logits]
+
+    def end_profiling(self) -> str:
+        """Path of ONNX Runtime's profile of the incremental session (settings.profile_prefix must be set)."""
+        return str(self._incremental.end_profiling())
+
+
+def _options(threads: int) -> ort.SessionOptions:
+    """Spinning off: threads that wait for work must not take the cores of those that have some."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _session(model: onnx.ModelProto, options: ort.SessionOptions, settings: SessionSettings) -> ort.InferenceSession:
+    try:
+        return ort.InferenceSession(
+            model.SerializeToString(), options,
+            providers=list(settings.providers), provider_options=settings.provider_options,
+        )  # fmt: skip
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        raise ModelError(f"ONNX Runtime cannot load the rewritten model: {' '.join(str(error).split())}") from error

@@ -1,0 +1,112 @@
+"""The occlusion grid, and what is put in the patch's place: plain data, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from krypton_onnx.errors import ImageError
+
+Fill = float | np.ndarray | Callable[[np.ndarray, int, int, int, int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Origins of the occlusions: every (top, left) pair is a position. Pixels; int64 (rows,) and (cols,)."""
+
+    tops: np.ndarray
+    lefts: np.ndarray
+    patch: tuple[int, int]
+    stride: tuple[int, int]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.tops), len(self.lefts)
+
+    @property
+    def positions(self) -> int:
+        return len(self.tops) * len(self.lefts)
+
+
+def pair(value: int | tuple[int, int], name: str) -> tuple[int, int]:
+    """(height, width) from an int or a pair. Raises ImageError where it is not positive integers."""
+    try:
+        values = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
+        height, width = (int(number) for number in values)
+        if (height, width) != tuple(values):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ImageError(f"{name} must be an int or (height, width), got {value!r}") from None
+    if height < 1 or width < 1:
+        raise ImageError(f"{name} must be at least 1 pixel, got {value!r}")
+    return height, width
+
+
+def make_grid(
+    frame: tuple[int, int],
+    patch: int | tuple[int, int],
+    stride: int | tuple[int, int],
+    region: tuple[int, int, int, int] | None = None,
+) -> Grid:
+    """The grid that holds every position where the patch fits: rows = ceil((H - h + 1) / stride).
+
+    region: (top, left, bottom, right) to explain only there. Raises ImageError where the patch does not fit.
+    """
+    height, width = pair(patch, "patch")
+    step_y, step_x = pair(stride, "stride")
+    top, left, bottom, right = (0, 0, *frame) if region is None else (int(edge) for edge in region)
+    if not (0 <= top < bottom <= frame[0] and 0 <= left < right <= frame[1]):
+        raise ImageError(
+            f"region {tuple(region or ())} must be (top, left, bottom, right) inside the {frame[0]} x {frame[1]} image"
+        )
+    if height > bottom - top or width > right - left:
+        what = "image" if region is None else "region"
+        raise ImageError(
+            f"patch {height} x {width} is larger than the {bottom - top} x {right - left} {what}: make it smaller"
+        )
+    tops = np.arange(top, bottom - height + 1, step_y, dtype=np.int64)
+    lefts = np.arange(left, right - width + 1, step_x, dtype=np.int64)
+    return Grid(tops, lefts, (height, width), (step_y, step_x))
+
+
+class Patches:
+    """What stands in the patch's place: float32 (K, N or 1, C, h, w) for any positions, K fills to average over."""
+
+    def __init__(self, fill: Fill, image: np.ndarray, grid: Grid) -> None:
+        """image: float32 (C, H, W), the model's input space. Raises ImageError where the fill's shape is wrong."""
+        self._image = image
+        self._grid = grid
+        self._callable = fill if callable(fill) else None
+        channels, (height, width) = image.shape[0], grid.patch
+        if self._callable is None:
+            value = np.asarray(fill, np.float32)
+            if value.ndim == 1:
+                value = value[:, None, None]
+            try:
+                constant = np.broadcast_to(value, (channels, height, width))
+            except ValueError:
+                raise ImageError(
+                    f"fill of shape {value.shape} does not fit: give a number, {channels} values (one a channel) "
+                    f"or an array of {(channels, height, width)}"
+                ) from None
+            self._constant = np.ascontiguousarray(constant)[None, None]
+
+    def __call__(self, tops: np.ndarray, lefts: np.ndarray) -> np.ndarray:
+        """Patches for N positions."""
+        if self._callable is None:
+            return self._constant
+        channels, (height, width) = self._image.shape[0], self._grid.patch
+        made = []
+        for top, left in zip(tops, lefts, strict=True):
+            patch = np.asarray(self._callable(self._image, int(top), int(left), height, width), np.float32)
+            if patch.shape[-3:] != (channels, height, width) or patch.ndim not in (3, 4):
+                raise ImageError(
+                    f"fill returned shape {patch.shape} at (top, left) = ({top}, {left}); "
+                    f"expected {(channels, height, width)} or (K, ...) of it"
+                )
+            made.append(patch.reshape(-1, channels, height, width))
+        if len({len(patch) for patch in made}) > 1:
+            raise ImageError("fill must return the same number of patches (K) at every position")
+        return np.ascontiguousarray(np.stack(made, axis=1))

@@ -1,0 +1,61 @@
+"""The image as the model wants it: one float32 array of batch 1 in the model's own layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from krypton_onnx.errors import ImageError
+
+
+def split_feeds(image: np.ndarray | Mapping[str, np.ndarray], image_input: str) -> tuple[np.ndarray, dict]:
+    """The image and the other inputs, from an array or {input: array}. Raises ImageError without the image."""
+    if not isinstance(image, Mapping):
+        return np.asarray(image), {}
+    if image_input not in image:
+        raise ImageError(f"the feeds have no '{image_input}', the image input; they have: {', '.join(image)}")
+    return np.asarray(image[image_input]), {name: value for name, value in image.items() if name != image_input}
+
+
+def as_batch(image: np.ndarray, dims: tuple[int | str | None, ...], layout: str) -> np.ndarray:
+    """float32 (1, ...) in the model's layout.
+
+    image : (C, H, W), (1, C, H, W), or the model's own layout, which wins where both fit.
+    dims : the model's dimensions of the image input; int where they are fixed.
+    Raises ImageError where the image does not fit.
+    """
+    array = np.asarray(image)
+    if array.dtype.kind not in "fiub":
+        raise ImageError(f"the image has dtype {array.dtype}; expected float32 in the model's input space")
+    if array.ndim == 3:
+        array = array[None]
+    if array.ndim != 4 or array.shape[0] != 1:
+        raise ImageError(f"the image has shape {np.shape(image)}; expected (C, H, W) or (1, C, H, W)")
+    wanted = tuple(dim if isinstance(dim, int) else None for dim in dims[1:])
+    if _fits(array.shape[1:], wanted):
+        own = array
+    elif layout == "NHWC" and _fits(array.transpose(0, 2, 3, 1).shape[1:], wanted):
+        own = array.transpose(0, 2, 3, 1)
+    else:
+        raise ImageError(_mismatch(np.shape(image), wanted, layout))
+    return np.ascontiguousarray(own, dtype=np.float32)
+
+
+def channels_first(batch: np.ndarray, layout: str) -> np.ndarray:
+    """(C, H, W) of a batch of 1 in the model's layout."""
+    return batch[0] if layout == "NCHW" else batch[0].transpose(2, 0, 1)
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    return all(want is None or have == want for have, want in zip(shape, wanted, strict=True))
+
+
+def _mismatch(shape: tuple[int, ...], wanted: tuple[int | None, ...], layout: str) -> str:
+    channel = 0 if layout == "NCHW" else 2
+    names = "channels, height, width" if layout == "NCHW" else "height, width, channels"
+    text = " x ".join("any" if want is None else str(want) for want in wanted)
+    counts = {shape[-3], shape[-1]}
+    if wanted[channel] is not None and wanted[channel] not in counts:
+        return f"the image has shape {shape}, but the model wants {wanted[channel]} channels ({names}: {text})"
+    return f"the image has shape {shape}, but the model wants {text} ({names}): resize it"

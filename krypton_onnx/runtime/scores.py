@@ -1,0 +1,86 @@
+"""From a model's outputs to scores: (N, classes), the chosen score, the chosen targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from krypton_onnx.errors import ImageError
+from krypton_onnx.rewriter.plan import Plan
+
+Score = str | Callable[[Mapping[str, np.ndarray]], np.ndarray]
+SCORES = ("output", "logit", "margin")
+
+
+class Scorer:
+    """Reads (N, classes) scores from outputs by name.
+
+    `tensors(incremental)` are the tensors it needs, by the names of the incremental or of the base part.
+    """
+
+    def __init__(self, plan: Plan, score: Score, output: str | None) -> None:
+        """Raises ImageError where the score is unknown or the output ambiguous."""
+        if not callable(score) and score not in SCORES:
+            raise ImageError(f"score must be one of {', '.join(SCORES)} or a callable, got {score!r}")
+        if output is not None and output not in plan.outputs:
+            raise ImageError(f"output '{output}': no such output; the model has: {', '.join(plan.outputs)}")
+        if output is None and not callable(score) and len(plan.outputs) > 1:
+            raise ImageError(f"the model has several outputs ({', '.join(plan.outputs)}): choose one with output=")
+        self._plan = plan
+        self._score = score
+        self._output = output or plan.outputs[0]
+
+    def tensors(self, base: bool, unoccluded: str = "") -> tuple[str, ...]:
+        """Names to fetch. base: of the base pass, whose outputs carry the prefix `unoccluded`."""
+        if callable(self._score):
+            return tuple((unoccluded if base else "") + name for name in self._plan.outputs)
+        if self._score in ("logit", "margin") and self._output in self._plan.logits:
+            return (self._plan.logits[self._output][1 if base else 0],)
+        return ((unoccluded if base else "") + self._output,)
+
+    def __call__(self, values: Sequence[np.ndarray]) -> np.ndarray:
+        """float32 (N, classes) from the fetched tensors, in the order of `tensors`."""
+        if callable(self._score):
+            named = dict(zip(self._plan.outputs, values, strict=True))
+            scores = np.asarray(self._score(named), np.float32)
+            if scores.ndim != 2 or len(scores) != len(values[0]):
+                raise ImageError(
+                    f"score returned shape {scores.shape}; expected (N, classes) with N = {len(values[0])}"
+                )
+            return scores
+        value = np.asarray(values[0], np.float32)
+        if value.ndim == 1:
+            value = value[:, None]
+        if int(np.prod(value.shape[2:])) != 1:
+            raise ImageError(
+                f"output '{self._output}' has shape {value.shape}, not (N, classes): pass score=callable(outputs)"
+            )
+        scores = value.reshape(value.shape[0], value.shape[1])
+        return _margin(scores) if self._score == "margin" else scores
+
+
+def _margin(scores: np.ndarray) -> np.ndarray:
+    """Each class minus the largest other one."""
+    if scores.shape[1] < 2:
+        raise ImageError("score='margin' needs at least two classes")
+    order = np.argsort(scores, axis=1)
+    best, second = order[:, -1], order[:, -2]
+    rows = np.arange(len(scores))
+    others = np.repeat(scores[rows, best][:, None], scores.shape[1], axis=1)
+    others[rows, best] = scores[rows, second]
+    return scores - others
+
+
+def choose_targets(targets: int | Sequence[int] | None, baseline: np.ndarray) -> tuple[int, ...]:
+    """Class ids; None is the class predicted for the unoccluded image. Raises ImageError where one is out of range."""
+    classes = len(baseline)
+    if targets is None:
+        return (int(np.argmax(baseline)),)
+    chosen = tuple(int(target) for target in np.atleast_1d(np.asarray(targets)))
+    if not chosen:
+        raise ImageError("targets is empty: give class ids, or None for the predicted class")
+    for target in chosen:
+        if not 0 <= target < classes:
+            raise ImageError(f"target {target} is out of range: the model has {classes} classes, 0 to {classes - 1}")
+    return chosen

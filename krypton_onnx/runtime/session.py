@@ -1,0 +1,272 @@
+"""OcclusionSession: as onnxruntime.InferenceSession, and it explains."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+import onnxruntime as ort
+
+from krypton_onnx.errors import ImageError, ModelError
+from krypton_onnx.rewriter import Plan, Source, load_model, plan_of, rewrite_model
+from krypton_onnx.rewriter.normalize import find_image_input, graph_inputs, input_dims
+from krypton_onnx.rewriter.rewrite import UNOCCLUDED, image_layout
+from krypton_onnx.runtime.batching import Batch
+from krypton_onnx.runtime.engine import Engine, SessionSettings, Views
+from krypton_onnx.runtime.explain import MapInProgress, RunBatch, fill_map
+from krypton_onnx.runtime.grid import Fill, Grid, Patches, make_grid
+from krypton_onnx.runtime.heat_map import HeatMap
+from krypton_onnx.runtime.images import as_batch, channels_first, split_feeds
+from krypton_onnx.runtime.naive import occluded
+from krypton_onnx.runtime.schedule import MAX_BATCH, NAIVE_BATCH, exact_plan, naive_batches
+from krypton_onnx.runtime.scores import Score, Scorer, choose_targets
+
+MODES = ("naive", "exact", "approximate")
+
+
+@dataclass(frozen=True)
+class _Question:
+    """One call of `explain`, checked: what is asked, of which image."""
+
+    image: np.ndarray  # (1, ...) in the model's layout
+    others: Mapping[str, np.ndarray]
+    grid: Grid
+    patches: Patches
+    scorer: Scorer
+    targets: int | Sequence[int] | None
+    batch_size: int | None
+    workers: int
+    time_budget: float | None
+    progress: Callable[[int, int], None] | None
+    on_update: Callable[[HeatMap], None] | None
+
+    def answer(
+        self, mode: str, baseline: np.ndarray, batches: Sequence[Batch], run: RunBatch, workers: int
+    ) -> HeatMap:
+        """The map, by running every batch. baseline: float32 (classes,) of the unoccluded image."""
+        chosen = choose_targets(self.targets, baseline)
+        return fill_map(
+            MapInProgress(self.grid, chosen, baseline, mode), batches, self.patches, run, workers,
+            self.time_budget, self.progress, self.on_update,
+        )  # fmt: skip
+
+
+class OcclusionSession:
+    """Occlusion explanations of one ONNX model.
+
+    model : path, bytes or ModelProto; original or rewritten.
+    sess_options, providers, provider_options : as for onnxruntime.InferenceSession; `sess_options` serves `run`,
+        and its intra_op_num_threads (0: all cores) is the number of threads that `explain` uses.
+    image_input : name of the image input, where several inputs could be it.
+    strict : no Winograd convolution, whose rounding errors are larger (about 1e-5 relative).
+
+    Raises ModelError where the model cannot be read, understood or loaded. Safe to use from several threads.
+    """
+
+    def __init__(
+        self,
+        model: Source,
+        sess_options: ort.SessionOptions | None = None,
+        providers: Sequence | None = None,
+        provider_options: Sequence[dict] | None = None,
+        image_input: str | None = None,
+        strict: bool = False,
+    ) -> None:
+        chosen = tuple(providers) if providers is not None else ("CPUExecutionProvider",)
+        _check_providers(chosen)
+        self._model: onnx.ModelProto = load_model(model)
+        self._plan = plan_of(self._model)
+        self._options = sess_options
+        threads = sess_options.intra_op_num_threads if sess_options is not None else 0
+        self._settings = SessionSettings(
+            providers=chosen,
+            provider_options=None if provider_options is None else tuple(provider_options),
+            workers=threads or available_cores(),
+            strict=strict,
+        )
+        self._image_input = self._plan.image_input if self._plan else find_image_input(self._model, image_input)
+        self._engines: dict[tuple[int, ...], Engine] = {}
+        self._original: ort.InferenceSession | None = None
+        self._original_layout: str | None = None
+        self._lock = threading.Lock()
+
+    # -- the model itself --------------------------------------------------------------------------------------------
+
+    @property
+    def image_input(self) -> str:
+        """Name of the image input."""
+        return self._image_input
+
+    @property
+    def image_dims(self) -> tuple[int | str | None, ...]:
+        """Dimensions of the image input: int where fixed."""
+        value = next(value for value in graph_inputs(self._model) if value.name == self._image_input)
+        return input_dims(value)
+
+    def run(self, output_names: Sequence[str] | None, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """The original model, unchanged: as onnxruntime.InferenceSession.run."""
+        if self._plan is not None:
+            return self._engine(None).full(False).run(output_names, dict(feeds))
+        return self._original_session().run(output_names, dict(feeds))
+
+    def _original_session(self) -> ort.InferenceSession:
+        with self._lock:
+            if self._original is None:
+                options = self._options or ort.SessionOptions()
+                try:
+                    self._original = ort.InferenceSession(
+                        self._model.SerializeToString(), options,
+                        providers=list(self._settings.providers), provider_options=self._settings.provider_options,
+                    )  # fmt: skip
+                except Exception as error:  # ONNX Runtime's exceptions share no base class
+                    raise ModelError(f"ONNX Runtime cannot load the model: {' '.join(str(error).split())}") from error
+            return self._original
+
+    def plan(self, image: np.ndarray | Mapping[str, np.ndarray] | None = None) -> Plan:
+        """The rewriter's plan; `image` is needed only where the model's height or width is unknown."""
+        return self._engine(self._shape_of(image)).plan
+
+    # -- explanations ------------------------------------------------------------------------------------------------
+
+    def explain(
+        self,
+        image: np.ndarray | Mapping[str, np.ndarray],
+        targets: int | Sequence[int] | None = None,
+        patch: int | tuple[int, int] = 16,
+        stride: int | tuple[int, int] = 4,
+        fill: Fill = 0.0,
+        region: tuple[int, int, int, int] | None = None,
+        mode: str = "exact",
+        min_ssim: float | None = None,
+        score: Score = "output",
+        output: str | None = None,
+        batch_size: int | None = None,
+        time_budget: float | None = None,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+        on_update: Callable[[HeatMap], None] | None = None,
+    ) -> HeatMap:
+        """An occlusion map of one image.
+
+        image : float32 (C, H, W), (1, C, H, W) or the model's own layout (which wins where ambiguous), in the
+            model's input space; or {input: array} for models with more inputs.
+        targets : class ids; None is the class predicted for the unoccluded image.
+        patch, stride : pixels, int or (height, width). The grid holds every position where the patch fits.
+        fill : number, per channel, (C, h, w), or callable(image, top, left, height, width) -> (C, h, w) or
+            (K, C, h, w) to average the score over K fills; in the model's input space.
+        region : (top, left, bottom, right) to explain only there.
+        mode : "naive" (full inference), "exact" (incremental; equal up to float rounding) or "approximate".
+        score : "output", "logit" (before the last Softmax / Sigmoid), "margin" (logit minus the largest other), or
+            callable({output: array}) -> (N, classes).
+        output : its name, where the model has several.
+        batch_size : most positions of one run; None chooses.
+        time_budget : seconds after which no further batch starts; the map is then not complete.
+        progress : callable(done, total), positions. on_update : callable(heat_map), as the map fills.
+
+        Raises ImageError where the image or an argument is at fault, ModelError where the model is.
+        """
+        if mode not in MODES:
+            raise ImageError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+        if mode == "approximate":
+            raise ImageError("mode='approximate' is not available in this version: use mode='exact'")
+        if batch_size is not None and batch_size < 1:
+            raise ImageError(f"batch_size must be at least 1, got {batch_size}")
+        array, others = split_feeds(image, self._image_input)
+        layout = self._layout()
+        batch = as_batch(array, self.image_dims, layout)
+        frame = batch.shape[2:] if layout == "NCHW" else batch.shape[1:3]
+        grid = make_grid((int(frame[0]), int(frame[1])), patch, stride, region)
+        engine = self._engine(tuple(batch.shape))
+        scorer = Scorer(engine.plan, score, output)
+        patches = Patches(fill, np.ascontiguousarray(channels_first(batch, engine.plan.layout)), grid)
+        question = _Question(
+            batch, others, grid, patches, scorer, targets, batch_size, self._settings.workers,
+            time_budget, progress, on_update,
+        )  # fmt: skip
+        return self._naive(engine, question) if mode == "naive" else self._exact(engine, question)
+
+    def _exact(self, engine: Engine, question: _Question) -> HeatMap:
+        scorer = question.scorer
+        views: Views = engine.materialize(question.image, question.others)
+        baseline = scorer([views.unoccluded[name] for name in scorer.tensors(base=True, unoccluded=UNOCCLUDED)])[0]
+        share = -(-question.grid.positions // question.workers)  # every worker gets some
+        batches = exact_plan(engine.plan, question.grid, min(question.batch_size or MAX_BATCH, share)).batches
+        no_cap = np.ones(1, np.float32)  # propagation threshold 1.0: exact
+        names = scorer.tensors(base=False)
+
+        def run(tops: np.ndarray, lefts: np.ndarray, patches: np.ndarray) -> np.ndarray:
+            return scorer(engine.run(views, tops, lefts, patches, names, no_cap))
+
+        return question.answer("exact", baseline, batches, run, question.workers)
+
+    def _naive(self, engine: Engine, question: _Question) -> HeatMap:
+        session, names = self._naive_session(engine, question.scorer)
+
+        def infer(images: np.ndarray) -> np.ndarray:
+            return question.scorer(session.run(list(names), {self._image_input: images, **question.others}))
+
+        def run(tops: np.ndarray, lefts: np.ndarray, patches: np.ndarray) -> np.ndarray:
+            return infer(occluded(question.image, engine.plan.layout, tops, lefts, patches))
+
+        batches = naive_batches(question.grid, question.batch_size or NAIVE_BATCH)
+        # One worker: ONNX Runtime's own threads share the work of a full inference.
+        return question.answer("naive", infer(question.image)[0], batches, run, 1)
+
+    def _naive_session(self, engine: Engine, scorer: Scorer) -> tuple[ort.InferenceSession, tuple[str, ...]]:
+        """The original model itself wherever it takes a batch and has what is scored; else its dynamic twin."""
+        names = scorer.tensors(base=True)
+        originals = set(engine.plan.outputs)
+        if self._plan is None and not isinstance(self.image_dims[0], int) and originals.issuperset(names):
+            return self._original_session(), names
+        return engine.full(logits=not originals.issuperset(names)), names
+
+    # -- engines -----------------------------------------------------------------------------------------------------
+
+    def _layout(self) -> str:
+        """Layout of the image input, known before the height and width are."""
+        if self._plan is not None:
+            return self._plan.layout
+        with self._lock:
+            if self._original_layout is None:
+                graph = gs.import_onnx(self._model)
+                image = next(tensor for tensor in graph.inputs if tensor.name == self._image_input)
+                self._original_layout = image_layout(image)
+            return self._original_layout
+
+    def _shape_of(self, image: np.ndarray | Mapping[str, np.ndarray] | None) -> tuple[int, ...] | None:
+        if image is None:
+            return None
+        return tuple(as_batch(split_feeds(image, self._image_input)[0], self.image_dims, self._layout()).shape)
+
+    def _engine(self, shape: tuple[int, ...] | None) -> Engine:
+        """The engine for images of this shape; one rewrite a shape."""
+        dims = self.image_dims[1:]
+        key = tuple(int(dim) for dim in (dims if shape is None else shape[1:]) if isinstance(dim, int))
+        with self._lock:
+            if key not in self._engines:
+                wanted = None if shape is None else (1, *shape[1:])
+                model = self._model if self._plan else rewrite_model(self._model, self._image_input, wanted)
+                plan = self._plan or plan_of(model)
+                assert plan is not None  # rewrite_model stores it
+                self._engines[key] = Engine(model, plan, self._settings)
+            return self._engines[key]
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def _check_providers(providers: tuple) -> None:
+    names = [provider if isinstance(provider, str) else provider[0] for provider in providers]
+    available = ort.get_available_providers()
+    if not names:
+        raise ModelError(f"providers is empty: name one of {', '.join(available)}")
+    for name in names:
+        if name not in available:
+            raise ModelError(f"provider '{name}' is not available here; this onnxruntime has: {', '.join(available)}")
