@@ -24,6 +24,7 @@ import torch
 SEED = 0
 SIDE = 224
 CALIBRATION_PASSES, CALIBRATION_BATCH = 4, 8
+LOGIT_SPREAD = 2.0
 
 
 def import_torchvision() -> Any:
@@ -62,20 +63,26 @@ def builders() -> dict[str, Callable[[], torch.nn.Module]]:
 
 
 def noise(count: int, generator: torch.Generator) -> torch.Tensor:
-    """float32 (count, 3, SIDE, SIDE) with about the spectrum of normalized photographs: coarse and fine noise."""
-    total = torch.zeros(count, 3, SIDE, SIDE)
-    for cells in (4, 16, 56, SIDE):
-        plane = torch.randn(count, 3, cells, cells, generator=generator)
-        total += torch.nn.functional.interpolate(plane, SIDE, mode="bilinear") * (4 / cells) ** 0.5
+    """float32 (count, 3, SIDE, SIDE): about as various as normalized photographs.
+
+    Coarse and fine noise in a mixture, contrast and colour that differ from image to image. Were the images all
+    alike, a photograph would lie far outside what the batch norms have seen.
+    """
+    total = 0.7 * torch.randn(count, 3, 1, 1, generator=generator).repeat(1, 1, SIDE, SIDE)
+    for cells in (3, 8, 24, 72, SIDE):
+        plane = torch.randn(count, 1, cells, cells, generator=generator)
+        plane = plane + 0.3 * torch.randn(count, 3, cells, cells, generator=generator)
+        plane = torch.nn.functional.interpolate(plane, SIDE, mode="bilinear")
+        total += plane * 0.8 * torch.rand(count, 1, 1, 1, generator=generator)
     return total
 
 
 @torch.no_grad()
 def calibrate(model: torch.nn.Module, generator: torch.Generator) -> None:
-    """Set the statistics of every batch norm from noise; then the last layer from what reaches it.
+    """Set the statistics of every batch norm from noise, then the scale of the last layer.
 
-    The last layer is scaled until the classes differ by O(1): a trained network tells images apart, a random one
-    hardly does, and a map of rounding noise would compare nothing.
+    Logits get the size that trained ones have (a standard deviation of 2 over the classes), as the tolerance of
+    exactness is absolute for scores of that size.
     """
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     model.eval()
@@ -86,10 +93,10 @@ def calibrate(model: torch.nn.Module, generator: torch.Generator) -> None:
     for _ in range(CALIBRATION_PASSES):
         model(noise(CALIBRATION_BATCH, generator))
     model.eval()
-    logits = model(noise(CALIBRATION_BATCH, generator))
     last = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
-    last.weight.mul_(2.0 / logits.std(dim=0).mean())
     last.bias.zero_()
+    logits = model(noise(CALIBRATION_BATCH, generator))
+    last.weight.mul_(LOGIT_SPREAD / logits.std(dim=1).mean())
 
 
 def export(model: torch.nn.Module, path: Path, dynamo: bool) -> None:

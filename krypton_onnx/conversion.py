@@ -11,7 +11,7 @@ import onnx
 import onnxruntime as ort
 
 from krypton_onnx.errors import ModelError
-from krypton_onnx.files import atomic_write
+from krypton_onnx.files import atomic_write, require_writable
 from krypton_onnx.inspection import Inspection, inspect_plan
 from krypton_onnx.rewriter import Plan, Source, load_model, plan_of, rewrite_model
 from krypton_onnx.rewriter.emitter import ORIGIN, PATCH, THRESHOLD
@@ -49,8 +49,10 @@ def convert(
     check : run the rewritten file in stock ONNX Runtime against the original on random occlusions first, and write
         nothing where they differ.
 
-    Raises ModelError where the model cannot be converted, or the check fails.
+    Raises ModelError where the model cannot be converted or the check fails, KryptonError where `path` cannot be
+    written.
     """
+    target = require_writable(path)
     original = load_model(model)
     if plan_of(original) is not None:
         raise ModelError("the model is rewritten already: convert the original one")
@@ -58,9 +60,6 @@ def convert(
     plan = plan_of(rewritten)
     assert plan is not None  # rewrite_model stores it
     difference = check_rewritten(original, rewritten, plan) if check else None
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise ModelError(f"{target}: its folder does not exist; create it first")
     with atomic_write(target) as temporary:
         onnx.save(rewritten, str(temporary))
     inspection: Inspection = inspect_plan(plan, _patch_for(plan), 4)

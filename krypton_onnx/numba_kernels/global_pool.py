@@ -7,6 +7,7 @@ import numpy as np
 from .arguments import source
 from .compiled import inline, kernel
 from .registry import Allocate, Compute, Kernel
+from .rows import copy, fill
 
 
 @inline
@@ -35,11 +36,11 @@ def _global_average(patch, patch_origin, view, view_sum, total, out):
     """out (N, C); view_sum and total (C,) float64 are scratch."""
     channels = out.shape[1]
     cells = view.shape[0] * (view.shape[1] // channels)
-    view_sum[:] = 0
+    fill(view_sum, 0.0)
     for y in range(view.shape[0]):
         _accumulate(view_sum, view[y])
     for n in range(out.shape[0]):
-        total[:] = view_sum
+        copy(total, view_sum)
         left = patch_origin[n, 1] * channels
         for i in range(patch.shape[1]):
             row = patch[n, i]

@@ -28,6 +28,7 @@ _NUMPY_TYPES = {
 
 # Global by nature: every output value reads the whole frame.
 _MIXING = {"Flatten", "Reshape", "Gemm", "MatMul", "GlobalMaxPool", "InstanceNormalization", "GroupNormalization"}
+_AVERAGED = "it averages the frame into one vector a position, by an exact running sum of what changed"
 _JOINS = "it joins a patch activation with a tensor that already needed the full frame"
 
 
@@ -85,7 +86,7 @@ class _Rewriting:
         operands = [self.patches.get(tensor.name, tensor) for tensor in node.inputs]
         if not any(isinstance(operand, Patch) for operand in operands):
             self._emit_global(node)
-            self._record(node, "global", reason="an operator before it already needed the full frame")
+            self._record(node, "global", reason="an operator before it ended the incremental part")
             return
         if node.op == "Shape":
             self._emit_shape(node)
@@ -104,7 +105,7 @@ class _Rewriting:
             self._record(node, kind, outcome)
         else:
             self.results[node.outputs[0].name] = outcome
-            self._record(node, "global", reason="a running sum over the frame: exact, and incremental", frontier=True)
+            self._record(node, "global", reason=_AVERAGED, frontier=True)
 
     def _rule(self, node: gs.Node) -> Rule:
         if node.op in HANDLERS and (node.domain or "") in ("", "ai.onnx"):

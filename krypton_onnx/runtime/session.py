@@ -108,6 +108,18 @@ class OcclusionSession:
         value = next(value for value in graph_inputs(self._model) if value.name == self._image_input)
         return input_dims(value)
 
+    @property
+    def layout(self) -> str:
+        """NCHW or NHWC: how the image input is laid out."""
+        if self._plan is not None:
+            return self._plan.layout
+        with self._lock:
+            if self._original_layout is None:
+                graph = gs.import_onnx(self._model)
+                image = next(tensor for tensor in graph.inputs if tensor.name == self._image_input)
+                self._original_layout = image_layout(image)
+            return self._original_layout
+
     def run(self, output_names: Sequence[str] | None, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """The original model, unchanged: as onnxruntime.InferenceSession.run."""
         if self._plan is not None:
@@ -177,7 +189,7 @@ class OcclusionSession:
         if batch_size is not None and batch_size < 1:
             raise ImageError(f"batch_size must be at least 1, got {batch_size}")
         array, others = split_feeds(image, self._image_input)
-        layout = self._layout()
+        layout = self.layout
         batch = as_batch(array, self.image_dims, layout)
         frame = batch.shape[2:] if layout == "NCHW" else batch.shape[1:3]
         grid = make_grid((int(frame[0]), int(frame[1])), patch, stride, region)
@@ -227,21 +239,10 @@ class OcclusionSession:
 
     # -- engines -----------------------------------------------------------------------------------------------------
 
-    def _layout(self) -> str:
-        """Layout of the image input, known before the height and width are."""
-        if self._plan is not None:
-            return self._plan.layout
-        with self._lock:
-            if self._original_layout is None:
-                graph = gs.import_onnx(self._model)
-                image = next(tensor for tensor in graph.inputs if tensor.name == self._image_input)
-                self._original_layout = image_layout(image)
-            return self._original_layout
-
     def _shape_of(self, image: np.ndarray | Mapping[str, np.ndarray] | None) -> tuple[int, ...] | None:
         if image is None:
             return None
-        return tuple(as_batch(split_feeds(image, self._image_input)[0], self.image_dims, self._layout()).shape)
+        return tuple(as_batch(split_feeds(image, self._image_input)[0], self.image_dims, self.layout).shape)
 
     def _engine(self, shape: tuple[int, ...] | None) -> Engine:
         """The engine for images of this shape; one rewrite a shape."""
