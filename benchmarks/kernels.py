@@ -103,11 +103,10 @@ def compare(n: int, channels: int, outputs: int, kernel: tuple[int, int], stride
                       "group": group, **common}  # fmt: skip
         inputs = [patch, patch_origin, view, weights, bias, origin, np.array([extent, extent])]
         compute = KERNELS["IncrementalConv"].make(attributes, [None] * 3 + [weights, bias, None, None], False)
-    windows = np.empty((n, channels, *reads), np.float32)
-    cut = KERNELS["Window"].make({"pad_value": 0.0}, [None] * 5, False)
-    cut([patch, patch_origin, view, start, np.array(reads)],
-        lambda i, shape: windows.transpose(0, 2, 3, 1) if False else _hold(shape))  # fmt: skip
-    windows[:] = _held[0].transpose(0, 3, 1, 2)
+    cut = np.empty((n, *reads, channels), np.float32)
+    window = KERNELS["Window"].make({"pad_value": 0.0}, [None] * 5, False)
+    window([patch, patch_origin, view, start, np.array(reads)], lambda index, shape: cut)
+    windows = np.ascontiguousarray(cut.transpose(0, 3, 1, 2))
     reference = session(weights, bias, stride, group)
     out = np.empty((n, extent, extent, outputs), np.float32)
 
@@ -127,14 +126,6 @@ def compare(n: int, channels: int, outputs: int, kernel: tuple[int, int], stride
     return float(np.median(theirs[1:])), float(np.median(ours[1:])), float(error)
 
 
-_held: list[np.ndarray] = []
-
-
-def _hold(shape: tuple[int, ...]) -> np.ndarray:
-    _held[:] = [np.empty(shape, np.float32)]
-    return _held[0]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="shapes whose name contains this")
@@ -145,9 +136,7 @@ def main() -> None:
         for name, n, channels, outputs, kernel, stride, extent, group in SHAPES:
             if arguments.only not in name:
                 continue
-            theirs, ours, error = compare(
-                n, channels, outputs, kernel, stride, extent, group, arguments.repeat
-            )
+            theirs, ours, error = compare(n, channels, outputs, kernel, stride, extent, group, arguments.repeat)
             work = 2 * n * extent * extent * outputs * (channels // group) * kernel[0] * kernel[1]
             print(f"| {name} | {theirs * 1e3:.2f} | {ours * 1e3:.2f} | {work / ours / 1e9:.0f} "
                   f"| {theirs / ours:.2f} | {error:.0e} |", flush=True)  # fmt: skip

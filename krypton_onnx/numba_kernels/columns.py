@@ -67,9 +67,7 @@ class ColumnConvolution:
         self._pieces = pieces(stacked.transpose(0, 3, 2, 1).reshape(groups, -1, outputs // groups))
         self._geometry, self._groups, self._epilogue = geometry, groups, epilogue
 
-    def run(
-        self, window: Source, channels: int, origin: np.ndarray, residual: Residual, out: np.ndarray
-    ) -> None:
+    def run(self, window: Source, channels: int, origin: np.ndarray, residual: Residual, out: np.ndarray) -> None:
         """Regions at origin (N,2) into out (N, eh, ew, M)."""
         n, height, width, outputs = out.shape
         (kernel_y, kernel_x), (stride_y, stride_x), (pad_y, pad_x), (dilation_y, dilation_x) = self._geometry

@@ -1,9 +1,9 @@
 """IncrementalConv and PointwiseConv: which algorithm runs a node, and its weights prepared once.
 
-    1x1, stride 1, one group, on its own patch    a matrix product on the patch            pointwise.py
-    group == C == M                               direct                                   depthwise.py
-    stride 1, one group, enough channels          Winograd, where tiles waste little       winograd.py
-    anything else                                 window-to-columns and a matrix product   columns.py
+- 1x1, stride 1, one group, on its own patch: a matrix product on the patch's pixels (pointwise.py);
+- group == C == M: direct (depthwise.py);
+- stride 1, one group, enough channels: Winograd, where its tiles waste little (winograd.py);
+- anything else: window-to-columns and a matrix product (columns.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,15 +26,13 @@ from .depthwise import DepthwiseConvolution
 from .epilogue import Epilogue
 from .pointwise import PointwiseConvolution
 from .registry import Allocate, Compute, Kernel
-from .winograd import WinogradConvolution, pays, suits
+from .winograd import WinogradConvolution, suits
 
 
 class Convolution:
     """One node's algorithms, over the same weights and epilogue."""
 
-    def __init__(
-        self, weights: np.ndarray, geometry: Spatial, groups: int, epilogue: Epilogue, strict: bool
-    ) -> None:
+    def __init__(self, weights: np.ndarray, geometry: Spatial, groups: int, epilogue: Epilogue, strict: bool) -> None:
         outputs, each = weights.shape[:2]
         self._winograd: WinogradConvolution | None = None
         self._direct: ColumnConvolution | DepthwiseConvolution
@@ -42,13 +40,12 @@ class Convolution:
             self._direct = DepthwiseConvolution(weights, geometry, epilogue)
             return
         self._direct = ColumnConvolution(weights, geometry, groups, epilogue)
-        self._kernel = geometry.kernel
         if not strict and suits(weights, geometry, groups):
             self._winograd = WinogradConvolution(weights, geometry, epilogue)
 
     def algorithm(self, height: int, width: int) -> WinogradConvolution | ColumnConvolution | DepthwiseConvolution:
         """The fastest for regions of this extent."""
-        if self._winograd is not None and pays(self._kernel, height, width):
+        if self._winograd is not None and self._winograd.pays(height, width):
             return self._winograd
         return self._direct
 
@@ -81,9 +78,7 @@ def _make_incremental(
     return compute
 
 
-def _make_pointwise(
-    attributes: Mapping[str, object], constants: Sequence[np.ndarray | None], strict: bool
-) -> Compute:
+def _make_pointwise(attributes: Mapping[str, object], constants: Sequence[np.ndarray | None], strict: bool) -> Compute:
     low, high = limits(attributes)
 
     def prepare(weights: np.ndarray, bias: np.ndarray) -> PointwiseConvolution:

@@ -170,9 +170,7 @@ class DepthwiseConvolution:
         self._weights = np.ascontiguousarray(weights[:, 0].transpose(1, 2, 0), np.float32)
         self._geometry, self._epilogue = geometry, epilogue
 
-    def run(
-        self, window: Source, channels: int, origin: np.ndarray, residual: Residual, out: np.ndarray
-    ) -> None:
+    def run(self, window: Source, channels: int, origin: np.ndarray, residual: Residual, out: np.ndarray) -> None:
         """Regions at origin (N,2) into out (N, eh, ew, C)."""
         n, height, width, _ = out.shape
         (kernel_y, kernel_x), (stride_y, stride_x), (pad_y, pad_x), (dilation_y, dilation_x) = self._geometry

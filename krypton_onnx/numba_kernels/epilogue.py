@@ -8,7 +8,7 @@ import numpy as np
 
 from .arguments import Residual
 from .compiled import inline, kernel
-from .rows import spans
+from .rows import add, spans
 
 
 @inline
@@ -57,12 +57,6 @@ def add_residual(patch, n, top, left, view, y, x, channels, low, high, target):
         add_clamp(target[q * channels : b * channels], view[y, (x + q) * channels : (x + b) * channels], low, high)
 
 
-@inline
-def _add(target, values):
-    for k in range(target.size):
-        target[k] += values[k]
-
-
 @kernel
 def finish_rows(out, first, last, bias, present, res_patch, res_origin, res_view, origin, channels, low, high):
     """Rows [first, last) of out (N, eh, ew*M), counted over n*eh + i: + bias (ew*M,), + residual, clamped."""
@@ -72,7 +66,7 @@ def finish_rows(out, first, last, bias, present, res_patch, res_origin, res_view
         n, i = r // height, r % height
         row = out[n, i]
         if present:
-            _add(row, bias)
+            add(row, bias)
             add_residual(
                 res_patch, n, res_origin[n, 0], res_origin[n, 1], res_view,
                 origin[n, 0] + i, origin[n, 1], channels, low32, high32, row,

@@ -10,16 +10,8 @@ import numpy as np
 from .arguments import SPATIAL_ATTRIBUTES, Source, Spatial, canonical, pair, source, spatial
 from .compiled import inline, kernel
 from .registry import Allocate, Compute, Kernel
-from .rows import LOWEST, add, copy, fill, maximum, reduce
+from .rows import LOWEST, combine, copy, fill, reduce
 from .workspace import floats
-
-
-@inline
-def _combine(target, values, largest):
-    if largest:
-        maximum(target, values)
-    else:
-        add(target, values)
 
 
 @inline
@@ -50,7 +42,7 @@ def _pool(
                 copy(target, row[: target.size])
                 for tap_x in range(1, kernel_x):
                     at = tap_x * dilation_x * channels
-                    _combine(target, row[at : at + target.size], largest)
+                    combine(target, row[at : at + target.size], largest)
             else:
                 for j in range(width):
                     pixel = target[j * channels : (j + 1) * channels]
@@ -58,7 +50,7 @@ def _pool(
                     copy(pixel, row[at : at + channels])
                     for _tap_x in range(1, kernel_x):
                         at += dilation_x * channels
-                        _combine(pixel, row[at : at + channels], largest)
+                        combine(pixel, row[at : at + channels], largest)
             if not largest:
                 for j in range(width):
                     count = counts_y[origin[n, 0] + i] * counts_x[origin[n, 1] + j]

@@ -8,6 +8,8 @@ import numpy as np
 
 from .compiled import inline
 
+LOWEST = np.float32(np.finfo(np.float32).min)
+
 
 @inline
 def copy(target, values):
@@ -78,7 +80,8 @@ def gather(patch, n, top, left, view, y, x, channels, outside, target):
 
 
 @inline
-def _join(target, values, largest):
+def combine(target, values, largest):
+    """target = max(target, values) where `largest`, else target + values."""
     if largest:
         maximum(target, values)
     else:
@@ -96,12 +99,9 @@ def reduce(patch, n, top, left, view, y, x, channels, largest, target):
         p = b
         q = b
     if a < p:
-        _join(target[a * channels : p * channels], view[y, (x + a) * channels : (x + p) * channels], largest)
+        combine(target[a * channels : p * channels], view[y, (x + a) * channels : (x + p) * channels], largest)
     if p < q:
         first = (x + p - left) * channels
-        _join(target[p * channels : q * channels], patch[n, y - top, first : first + (q - p) * channels], largest)
+        combine(target[p * channels : q * channels], patch[n, y - top, first : first + (q - p) * channels], largest)
     if q < b:
-        _join(target[q * channels : b * channels], view[y, (x + q) * channels : (x + b) * channels], largest)
-
-
-LOWEST = np.float32(np.finfo(np.float32).min)
+        combine(target[q * channels : b * channels], view[y, (x + q) * channels : (x + b) * channels], largest)

@@ -27,8 +27,10 @@ _TILE_SCRATCH = 8192
 
 # Below this many channels the transforms cost more than they save.
 _CHANNELS = 16
-# What a multiplication in tiles costs beside one in a plain product, transforms included (measured).
-_OVERHEAD = 1.4
+# What a multiplication in tiles costs beside one in a plain product (measured): some more, and the transforms, whose
+# share grows as the matrices become narrow.
+_OVERHEAD = 1.05
+_TRANSFORMS = 9.0
 
 
 def suits(weights: np.ndarray, geometry: Spatial, groups: int) -> bool:
@@ -41,15 +43,6 @@ def suits(weights: np.ndarray, geometry: Spatial, groups: int) -> bool:
         and max(geometry.kernel) > 2
         and 2 not in geometry.kernel
     )
-
-
-def pays(kernel: tuple[int, int], height: int, width: int) -> bool:
-    """Whether regions of this extent waste few enough of their tiles."""
-    tiles, plain = 1, 1
-    for size, extent in zip(kernel, (height, width), strict=True):
-        tiles *= 6 * -(-size // 3) * -(-extent // 4) if size > 1 else extent
-        plain *= size * extent
-    return plain >= _OVERHEAD * tiles
 
 
 def _along(taps: np.ndarray, size: int) -> np.ndarray:
@@ -80,9 +73,16 @@ class WinogradConvolution:
         self._geometry, self._epilogue = geometry, epilogue
         self._bias = [np.array(epilogue.bias[piece.first : piece.last]) for piece in self._pieces]
 
-    def run(
-        self, window: Source, channels: int, origin: np.ndarray, residual: Residual, out: np.ndarray
-    ) -> None:
+    def pays(self, height: int, width: int) -> bool:
+        """Whether regions of this extent waste few enough of their tiles to be faster than a plain product."""
+        tiles, plain = 1, 1
+        for size, extent in zip(self._geometry.kernel, (height, width), strict=True):
+            tiles *= 6 * -(-size // 3) * -(-extent // 4) if size > 1 else extent
+            plain *= size * extent
+        depth, outputs = self._pieces[0].weights.shape[1], self._epilogue.bias.size
+        return plain >= (_OVERHEAD + _TRANSFORMS / depth + _TRANSFORMS / outputs) * tiles
+
+    def run(self, window: Source, channels: int, origin: np.ndarray, residual: Residual, out: np.ndarray) -> None:
         """Regions at origin (N,2) into out (N, eh, ew, M)."""
         n, height, width, outputs = out.shape
         kernel_y, kernel_x = self._geometry.kernel

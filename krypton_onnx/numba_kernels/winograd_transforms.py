@@ -10,7 +10,7 @@ is computed from zeros and thrown away.
 
 import numpy as np
 
-from .compiled import inline, kernel
+from .compiled import choice, inline, kernel
 from .epilogue import add_residual, clamp
 from .rows import copy, fill, spans
 
@@ -49,14 +49,16 @@ def _input_across(e, part, parts, f0, f1, f2, f3, f4, f5):
             f5[r, c] = _FOUR * v1 - _FIVE * v3 + v5
 
 
-@inline
+@choice
 def _row(patch, n, top, left, view, y, end_y, x0, x1, channels, inside, zeros):
     """Columns [x0, x1) of row y as one span: of the patch (if the columns are `inside` it), the view, or zeros."""
     if y < 0 or y >= view.shape[0] or y >= end_y:
-        return zeros[: (x1 - x0) * channels]
-    if inside and y >= top and y < top + patch.shape[1]:
-        return patch[n, y - top, (x0 - left) * channels : (x1 - left) * channels]
-    return view[y, x0 * channels : x1 * channels]
+        row = zeros[: (x1 - x0) * channels]
+    elif inside and y >= top and y < top + patch.shape[1]:
+        row = patch[n, y - top, (x0 - left) * channels : (x1 - left) * channels]
+    else:
+        row = view[y, x0 * channels : x1 * channels]
+    return row
 
 
 @kernel

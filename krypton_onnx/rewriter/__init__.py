@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import onnx
 
 from krypton_onnx.rewriter.load import Source, load_model
@@ -25,4 +27,6 @@ def rewrite_model(
     model = load_model(source)
     if plan_of(model) is not None:
         return model
-    return rewrite(normalize(model, image_input, input_shape))
+    rewritten = rewrite(normalize(model, image_input, input_shape))
+    gc.collect()  # graphsurgeon's graphs are cyclic and hold every weight
+    return rewritten

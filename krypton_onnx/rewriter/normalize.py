@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import onnx
 import onnx_graphsurgeon as gs
-from onnx import version_converter
 
 from krypton_onnx.errors import ModelError
 from krypton_onnx.rewriter.ort_graph import MAX_IR_VERSION, TensorType, basic_optimized, opset_of, tensor_types
@@ -19,6 +18,7 @@ from krypton_onnx.rewriter.passes.flat_movement import lower_flat_movement
 from krypton_onnx.rewriter.passes.global_pool import name_global_average_pool
 from krypton_onnx.rewriter.passes.pad_into_pool import fold_pad_into_pool
 from krypton_onnx.rewriter.passes.shape_constants import fold_shape_constants
+from krypton_onnx.rewriter.upgrade import upgraded
 
 BODY_OPSET = 18  # the function bodies use reductions and Shape as of opset 18
 BATCH = "positions"
@@ -109,7 +109,7 @@ def normalize(
     image = find_image_input(model, image_input)
     model = with_input_shape(model, image, input_shape)
     model.ir_version = min(model.ir_version, MAX_IR_VERSION)
-    model = _upgraded(basic_optimized(model))
+    model = upgraded(basic_optimized(model), BODY_OPSET)
     types = tensor_types(model)
     for _ in range(_FOLDING_ROUNDS):
         graph = gs.import_onnx(model)
@@ -142,17 +142,6 @@ def _exported(graph: gs.Graph, like: onnx.ModelProto) -> onnx.ModelProto:
     model.opset_import.extend(like.opset_import)
     del model.graph.value_info[:]
     return model
-
-
-def _upgraded(model: onnx.ModelProto) -> onnx.ModelProto:
-    if opset_of(model) >= BODY_OPSET:
-        return model
-    try:
-        return version_converter.convert_version(model, BODY_OPSET)
-    except Exception as error:  # the converter raises bare RuntimeErrors of its own
-        raise ModelError(
-            f"opset {opset_of(model)} cannot be upgraded to {BODY_OPSET}: {' '.join(str(error).split())}"
-        ) from None
 
 
 def _name_nodes(graph: gs.Graph) -> None:

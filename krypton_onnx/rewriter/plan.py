@@ -12,7 +12,7 @@ import onnx
 from krypton_onnx.rewriter.geometry import AxisGrowth, Geometry
 
 METADATA_KEY = "krypton.plan"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class OperatorRecord:
     op_type: str
     kind: str  # "pointwise" | "local" | "global"
     geometry: int | None  # row of Plan.geometries; None where it is global
+    channels: int  # of its result in the incremental part; 0 where it is global
     multiply_adds: int  # convolution multiply-adds of one full inference; 0 for other operators
     reason: str | None = None  # why it is global
     frontier: bool = False  # global, and reads a patch activation: the incremental part ends here

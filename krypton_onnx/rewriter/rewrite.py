@@ -51,7 +51,7 @@ class _Rewriting:
 
     def run(self) -> onnx.ModelProto:
         image = next(tensor for tensor in self.graph.inputs if tensor.name == self.normalized.image_input)
-        layout = image_layout(image)
+        layout = image_layout(self.normalized.model, image.name)
         self._enter(image, layout)
         nodes = list(self.graph.nodes)
         for node in nodes:
@@ -116,9 +116,12 @@ class _Rewriting:
     def _record(
         self, node: gs.Node, kind: str, patch: Patch | None = None, reason: str | None = None, frontier: bool = False
     ) -> None:
-        index = self.emitter.index(patch.geometry) if patch is not None else None
+        index, channels = None, 0
+        if patch is not None:
+            index = self.emitter.index(patch.geometry)
+            channels = int(self.emitter.shape(patch.base)[1 if patch.layout == "NCHW" else 3])
         self.records.append(
-            OperatorRecord(node.name, node.op, kind, index, self._multiply_adds(node), reason, frontier)
+            OperatorRecord(node.name, node.op, kind, index, channels, self._multiply_adds(node), reason, frontier)
         )
 
     def _multiply_adds(self, node: gs.Node) -> int:
@@ -227,19 +230,18 @@ class _Rewriting:
         return model
 
 
-def image_layout(image: gs.Variable) -> str:
+def image_layout(model: onnx.ModelProto, image: str) -> str:
     """NHWC where the image reaches its first Conv through one Transpose to NCHW (tf2onnx), else NCHW."""
-    seen, front = set(), [image]
-    while front:
-        tensor = front.pop(0)
-        for node in tensor.outputs:
-            if node.op == "Transpose" and tuple(node.attrs.get("perm", ())) == (0, 3, 1, 2):
-                return "NHWC"
-            if node.op in ("Conv", "MaxPool", "AveragePool", "Transpose"):
-                return "NCHW"
-            if id(node) not in seen:
-                seen.add(id(node))
-                front.extend(node.outputs)
+    reached = {image}
+    for node in model.graph.node:  # in topological order
+        if not reached.intersection(node.input):
+            continue
+        if node.op_type == "Transpose":
+            perm = next((tuple(attribute.ints) for attribute in node.attribute if attribute.name == "perm"), ())
+            return "NHWC" if perm == (0, 3, 1, 2) else "NCHW"
+        if node.op_type in ("Conv", "MaxPool", "AveragePool"):
+            return "NCHW"
+        reached.update(node.output)
     return "NCHW"
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +13,11 @@ import onnxruntime as ort
 from krypton_onnx.errors import ModelError
 from krypton_onnx.numba_kernels import CPU_KERNELS
 from krypton_onnx.rewriter.emitter import ORIGIN, PATCH, THRESHOLD
-from krypton_onnx.rewriter.plan import Plan
+from krypton_onnx.rewriter.plan import Plan, plan_of
 from krypton_onnx.rewriter.rewrite import UNOCCLUDED
 from krypton_onnx.runtime import custom_ops
-from krypton_onnx.runtime.split import Split, full_model, split
+from krypton_onnx.runtime.memory import release_freed_memory
+from krypton_onnx.runtime.split import Crossing, find_crossing, full_model, incremental_model, materialize_model
 
 
 @dataclass(frozen=True)
@@ -38,36 +40,75 @@ class Views:
     unoccluded: Mapping[str, np.ndarray]
 
 
+@dataclass(frozen=True)
+class _Sessions:
+    materialize: ort.InferenceSession
+    incremental: ort.InferenceSession
+    crossing: Crossing
+    kernels: bool
+
+
 class Engine:
     """Sessions of one rewritten model. Thread-safe: every run has its own binding."""
 
-    def __init__(self, model: onnx.ModelProto, plan: Plan, settings: SessionSettings) -> None:
-        self.plan = plan
+    def __init__(self, rewritten: Callable[[], onnx.ModelProto], settings: SessionSettings) -> None:
+        """rewritten: makes the rewritten model. It is called again when it is needed again: weights are held once."""
         self.settings = settings
-        self._model = model
-        self._split: Split = split(model, plan)
-        on_cpu = settings.providers[0] in ("CPUExecutionProvider",)
+        self._rewritten = rewritten
+        self._sessions: _Sessions | None = None
+        self._full: dict[bool, ort.InferenceSession] = {}
+        self._lock = threading.Lock()
+        self._model: onnx.ModelProto | None = rewritten()
+        plan = plan_of(self._model)
+        if plan is None:
+            raise ModelError("the model has no plan: it was not rewritten")
+        self.plan: Plan = plan
+
+    @property
+    def kernels(self) -> bool:
+        """Whether our kernels run the ai.krypton nodes; their function bodies do otherwise."""
+        return self._parts().kernels
+
+    def _take_model(self) -> onnx.ModelProto:
+        model, self._model = self._model, None
+        return model if model is not None else self._rewritten()
+
+    def _parts(self) -> _Sessions:
+        """The two sessions, made when the first is needed."""
+        with self._lock:
+            if self._sessions is None:
+                self._sessions = self._split_in_sessions(self._take_model())
+                release_freed_memory()
+            return self._sessions
+
+    def _split_in_sessions(self, model: onnx.ModelProto) -> _Sessions:
+        settings = self.settings
+        crossing = find_crossing(model)
         options = _options(1)
         if settings.profile_prefix is not None:
             options.enable_profiling = True
             options.profile_file_prefix = settings.profile_prefix
-        self.kernels = bool(
-            settings.kernels and on_cpu and custom_ops.register(options, CPU_KERNELS, settings.strict)
-        )
-        self._incremental = _session(self._split.incremental, options, settings)
-        self._materialize = _session(self._split.materialize, _options(settings.workers), settings)
-        self._full: dict[bool, ort.InferenceSession] = {}
+        on_cpu = settings.providers[0] == "CPUExecutionProvider"
+        kernels = settings.kernels and on_cpu and custom_ops.register(options, CPU_KERNELS, settings.strict)
+        release_freed_memory()
+        # Each part is a copy with its weights: one at a time.
+        incremental = _session(incremental_model(model, self.plan, crossing), options, settings)
+        part = materialize_model(model, self.plan, crossing)
+        del model
+        materialize = _session(part, _options(settings.workers), settings)
+        return _Sessions(materialize, incremental, crossing, bool(kernels))
 
     def materialize(self, image: np.ndarray, others: Mapping[str, np.ndarray]) -> Views:
         """Views and unoccluded outputs of one image (1, ...) in the model's layout."""
+        parts = self._parts()
         feeds = {self.plan.image_input: image, **others}
-        names = [output.name for output in self._materialize.get_outputs()]
-        results = self._materialize.run_with_ort_values(
+        names = [output.name for output in parts.materialize.get_outputs()]
+        results = parts.materialize.run_with_ort_values(
             names, {name: ort.OrtValue.ortvalue_from_numpy(value) for name, value in feeds.items()}
         )
         values = dict(zip(names, results, strict=True))
-        views = {name: values[name] for name in self._split.views}
-        for name in self._split.passed:
+        views = {name: values[name] for name in parts.crossing.views}
+        for name in parts.crossing.passed:
             views[name] = ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(feeds[name]))
         wanted = {UNOCCLUDED + name for name in self.plan.outputs} | {pair[1] for pair in self.plan.logits.values()}
         return Views(views, {name: values[name].numpy() for name in names if name in wanted})
@@ -77,7 +118,8 @@ class Engine:
         threshold: np.ndarray,
     ) -> list[np.ndarray]:  # fmt: skip
         """Outputs of N occluded images. patches: float32 (N or 1, C, h, w); threshold: float32 (1,)."""
-        binding = self._incremental.io_binding()
+        incremental = self._parts().incremental
+        binding = incremental.io_binding()
         for name, value in views.values.items():
             binding.bind_ortvalue_input(name, value)
         binding.bind_cpu_input(ORIGIN, np.stack([tops, lefts], axis=1))
@@ -85,19 +127,21 @@ class Engine:
         binding.bind_cpu_input(THRESHOLD, threshold)
         for name in outputs:
             binding.bind_output(name, "cpu")
-        self._incremental.run_with_iobinding(binding)
+        incremental.run_with_iobinding(binding)
         return binding.copy_outputs_to_cpu()
 
     def full(self, logits: bool) -> ort.InferenceSession:
         """The original model (dynamic batch) as a session of its own, made when it is first needed."""
-        if logits not in self._full:
-            model = full_model(self._model, self.plan, logits)
-            self._full[logits] = _session(model, _options(self.settings.workers), self.settings)
-        return self._full[logits]
+        with self._lock:
+            if logits not in self._full:
+                model = full_model(self._take_model(), self.plan, logits)
+                self._full[logits] = _session(model, _options(self.settings.workers), self.settings)
+                release_freed_memory()
+            return self._full[logits]
 
     def end_profiling(self) -> str:
         """Path of ONNX Runtime's profile of the incremental session (settings.profile_prefix must be set)."""
-        return str(self._incremental.end_profiling())
+        return str(self._parts().incremental.end_profiling())
 
 
 def _options(threads: int) -> ort.SessionOptions:

@@ -10,6 +10,7 @@ from krypton_onnx.runtime.batching import Batch, GeometryTable
 from krypton_onnx.runtime.grid import Grid
 
 MAX_BATCH = 64
+BATCH_BYTES = 16 << 20  # the largest patch activation of a batch: it should stay in a cache, and memory low
 NAIVE_BATCH = 16
 
 # What one more run costs beside its multiply-adds, as multiply-adds: calls and small arrays per node, and the weights
@@ -18,8 +19,8 @@ MULTIPLY_ADDS_A_NODE = 2e6
 MULTIPLY_ADDS_A_WEIGHT = 32
 
 
-def exact_plan(plan: Plan, grid: Grid, max_batch: int = MAX_BATCH) -> batching.Plan[Batch]:
-    """Batches whose regions are nearly truly clipped."""
+def exact_plan(plan: Plan, grid: Grid, max_batch: int | None = None) -> batching.Plan[Batch]:
+    """Batches whose regions are nearly truly clipped; max_batch None chooses by memory."""
     weights = sum(
         operator.multiply_adds / np.prod(plan.geometries[operator.geometry].frame)
         for operator in plan.operators
@@ -27,8 +28,20 @@ def exact_plan(plan: Plan, grid: Grid, max_batch: int = MAX_BATCH) -> batching.P
     )
     fixed = MULTIPLY_ADDS_A_NODE * len(plan.operators) + MULTIPLY_ADDS_A_WEIGHT * weights
     table = GeometryTable(**plan.table())
+    if max_batch is None:
+        max_batch = int(np.clip(BATCH_BYTES // patch_bytes(plan, grid, table), 1, MAX_BATCH))
     return batching.plan_grid(
         grid.tops, grid.lefts, grid.patch, table, max_batch=max_batch, fixed_cost=float(fixed)
+    )
+
+
+def patch_bytes(plan: Plan, grid: Grid, table: GeometryTable) -> int:
+    """Bytes of the largest patch activation of one position, anywhere on the grid."""
+    height = table.extents(0, grid.tops, grid.patch[0]).max(axis=0)
+    width = table.extents(1, grid.lefts, grid.patch[1]).max(axis=0)
+    cells = (height * width).astype(np.int64)
+    return max(
+        (int(cells[op.geometry]) * op.channels * 4 for op in plan.operators if op.geometry is not None), default=4
     )
 
 

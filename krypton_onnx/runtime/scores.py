@@ -26,7 +26,8 @@ class Scorer:
         if output is not None and output not in plan.outputs:
             raise ImageError(f"output '{output}': no such output; the model has: {', '.join(plan.outputs)}")
         if output is None and not callable(score) and len(plan.outputs) > 1:
-            raise ImageError(f"the model has several outputs ({', '.join(plan.outputs)}): choose one with output= (--model-output NAME)")
+            names = ", ".join(plan.outputs)
+            raise ImageError(f"the model has several outputs ({names}): choose one with output= (--model-output NAME)")
         self._plan = plan
         self._score = score
         self._output = output or plan.outputs[0]

@@ -6,10 +6,10 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx
-import onnx_graphsurgeon as gs
 import onnxruntime as ort
 
 from krypton_onnx.errors import ImageError, ModelError
@@ -23,7 +23,7 @@ from krypton_onnx.runtime.grid import Fill, Grid, Patches, make_grid
 from krypton_onnx.runtime.heat_map import HeatMap
 from krypton_onnx.runtime.images import as_batch, channels_first, split_feeds
 from krypton_onnx.runtime.naive import occluded
-from krypton_onnx.runtime.schedule import MAX_BATCH, NAIVE_BATCH, exact_plan, naive_batches
+from krypton_onnx.runtime.schedule import NAIVE_BATCH, exact_plan, naive_batches
 from krypton_onnx.runtime.scores import Score, Scorer, choose_targets
 
 MODES = ("naive", "exact", "approximate")
@@ -79,8 +79,10 @@ class OcclusionSession:
     ) -> None:
         chosen = tuple(providers) if providers is not None else ("CPUExecutionProvider",)
         _check_providers(chosen)
-        self._model: onnx.ModelProto = load_model(model)
-        self._plan = plan_of(self._model)
+        # A path is read again when it is needed, rather than its weights held twice.
+        loaded = load_model(model)
+        self._source: Source = loaded if isinstance(model, onnx.ModelProto) else model
+        self._plan = plan_of(loaded)
         self._options = sess_options
         threads = sess_options.intra_op_num_threads if sess_options is not None else 0
         self._settings = SessionSettings(
@@ -89,10 +91,12 @@ class OcclusionSession:
             workers=threads or available_cores(),
             strict=strict,
         )
-        self._image_input = self._plan.image_input if self._plan else find_image_input(self._model, image_input)
+        self._image_input = self._plan.image_input if self._plan else find_image_input(loaded, image_input)
+        image = next(value for value in graph_inputs(loaded) if value.name == self._image_input)
+        self._image_dims = input_dims(image)
+        self._layout = self._plan.layout if self._plan else image_layout(loaded, self._image_input)
         self._engines: dict[tuple[int, ...], Engine] = {}
         self._original: ort.InferenceSession | None = None
-        self._original_layout: str | None = None
         self._lock = threading.Lock()
 
     # -- the model itself --------------------------------------------------------------------------------------------
@@ -105,20 +109,12 @@ class OcclusionSession:
     @property
     def image_dims(self) -> tuple[int | str | None, ...]:
         """Dimensions of the image input: int where fixed."""
-        value = next(value for value in graph_inputs(self._model) if value.name == self._image_input)
-        return input_dims(value)
+        return self._image_dims
 
     @property
     def layout(self) -> str:
         """NCHW or NHWC: how the image input is laid out."""
-        if self._plan is not None:
-            return self._plan.layout
-        with self._lock:
-            if self._original_layout is None:
-                graph = gs.import_onnx(self._model)
-                image = next(tensor for tensor in graph.inputs if tensor.name == self._image_input)
-                self._original_layout = image_layout(image)
-            return self._original_layout
+        return self._layout
 
     def run(self, output_names: Sequence[str] | None, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """The original model, unchanged: as onnxruntime.InferenceSession.run."""
@@ -130,9 +126,10 @@ class OcclusionSession:
         with self._lock:
             if self._original is None:
                 options = self._options or ort.SessionOptions()
+                source = self._source.SerializeToString() if isinstance(self._source, onnx.ModelProto) else self._source
                 try:
                     self._original = ort.InferenceSession(
-                        self._model.SerializeToString(), options,
+                        source, options,
                         providers=list(self._settings.providers), provider_options=self._settings.provider_options,
                     )  # fmt: skip
                 except Exception as error:  # ONNX Runtime's exceptions share no base class
@@ -206,8 +203,7 @@ class OcclusionSession:
         scorer = question.scorer
         views: Views = engine.materialize(question.image, question.others)
         baseline = scorer([views.unoccluded[name] for name in scorer.tensors(base=True, unoccluded=UNOCCLUDED)])[0]
-        share = -(-question.grid.positions // question.workers)  # every worker gets some
-        batches = exact_plan(engine.plan, question.grid, min(question.batch_size or MAX_BATCH, share)).batches
+        batches = exact_plan(engine.plan, question.grid, question.batch_size).batches
         no_cap = np.ones(1, np.float32)  # propagation threshold 1.0: exact
         names = scorer.tensors(base=False)
 
@@ -251,10 +247,8 @@ class OcclusionSession:
         with self._lock:
             if key not in self._engines:
                 wanted = None if shape is None else (1, *shape[1:])
-                model = self._model if self._plan else rewrite_model(self._model, self._image_input, wanted)
-                plan = self._plan or plan_of(model)
-                assert plan is not None  # rewrite_model stores it
-                self._engines[key] = Engine(model, plan, self._settings)
+                rewritten = partial(rewrite_model, self._source, self._image_input, wanted)
+                self._engines[key] = Engine(rewritten, self._settings)
             return self._engines[key]
 
 

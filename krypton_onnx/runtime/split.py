@@ -19,38 +19,43 @@ from krypton_onnx.rewriter.rewrite import UNOCCLUDED
 
 
 @dataclass(frozen=True)
-class Split:
-    """The two parts; `views` are the tensors that the incremental part reads from the materialize part."""
+class Crossing:
+    """Tensors that the incremental part reads from outside it: views, and graph inputs (the image of NHWC models)."""
 
-    materialize: onnx.ModelProto
-    incremental: onnx.ModelProto
-    views: tuple[str, ...]  # may hold the image input itself (NHWC models)
-    passed: tuple[str, ...]  # graph inputs that the incremental part reads directly
+    views: tuple[str, ...]
+    passed: tuple[str, ...]
 
 
-def split(model: onnx.ModelProto, plan: Plan) -> Split:
-    """Split a rewritten model. The logits of the plan are outputs of both parts as well."""
+def find_crossing(model: onnx.ModelProto) -> Crossing:
+    """What crosses from the base pass of a rewritten model into its incremental part."""
     graph = model.graph
     changed = {ORIGIN, PATCH, THRESHOLD}
+    read: dict[str, None] = {}
     for node in graph.node:  # a valid model is in topological order
         if changed.intersection(node.input):
             changed.update(name for name in node.output if name)
-    incremental = [node for node in graph.node if changed.intersection(node.input)]
-    initializers = {initializer.name for initializer in graph.initializer}
-    read = dict.fromkeys(name for node in incremental for name in node.input if name)
-    inputs = {value.name for value in graph.input} - {ORIGIN, PATCH, THRESHOLD}
-    crossing = [name for name in read if name not in changed and name not in initializers]
-    views = tuple(name for name in crossing if name not in inputs)
-    passed = tuple(name for name in crossing if name in inputs)
+            read.update(dict.fromkeys(node.input))
+    inside = changed | {initializer.name for initializer in graph.initializer} | {""}
+    crossing = [name for name in read if name not in inside]
+    inputs = {value.name for value in graph.input}
+    return Crossing(
+        tuple(name for name in crossing if name not in inputs), tuple(name for name in crossing if name in inputs)
+    )
 
-    base_logits = [pair[1] for pair in plan.logits.values()]
+
+def materialize_model(model: onnx.ModelProto, plan: Plan, crossing: Crossing) -> onnx.ModelProto:
+    """image -> unoccluded outputs, unoccluded logits of the plan, and views."""
     unoccluded = [UNOCCLUDED + name for name in plan.outputs]
-    base_outputs = list(dict.fromkeys([*unoccluded, *base_logits, *views]))
-    materialize = _part(model, _image_inputs(model), base_outputs, free_batch=True)
-    logits = [pair[0] for pair in plan.logits.values()]
-    outputs = list(dict.fromkeys([*plan.outputs, *logits]))
-    part_inputs = [_value(graph, name) for name in (*views, *passed, ORIGIN, PATCH, THRESHOLD)]
-    return Split(materialize, _part(model, part_inputs, outputs, free_batch=False), views, passed)
+    logits = [pair[1] for pair in plan.logits.values()]
+    outputs = list(dict.fromkeys([*unoccluded, *logits, *crossing.views]))
+    return _part(model, _image_inputs(model), outputs, free_batch=True)
+
+
+def incremental_model(model: onnx.ModelProto, plan: Plan, crossing: Crossing) -> onnx.ModelProto:
+    """views + occlusion_* -> outputs, and the logits of the plan."""
+    names = (*crossing.views, *crossing.passed, ORIGIN, PATCH, THRESHOLD)
+    outputs = list(dict.fromkeys([*plan.outputs, *(pair[0] for pair in plan.logits.values())]))
+    return _part(model, [_value(model.graph, name) for name in names], outputs, free_batch=False)
 
 
 def full_model(model: onnx.ModelProto, plan: Plan, logits: bool = False) -> onnx.ModelProto:
