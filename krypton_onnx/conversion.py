@@ -15,6 +15,7 @@ from krypton_onnx.files import atomic_write, require_writable
 from krypton_onnx.inspection import Inspection, inspect_plan
 from krypton_onnx.rewriter import Plan, Source, load_model, plan_of, rewrite_model
 from krypton_onnx.rewriter.emitter import ORIGIN, PATCH, THRESHOLD
+from krypton_onnx.rewriter.normalize import graph_inputs, input_dims
 from krypton_onnx.runtime.naive import occluded
 from krypton_onnx.tolerance import scores_differ
 
@@ -92,11 +93,18 @@ def check_rewritten(original: onnx.ModelProto, rewritten: onnx.ModelProto, plan:
         THRESHOLD: np.ones(1, np.float32),
     }
     others = {
-        value.name: np.zeros([dim if isinstance(dim, int) else 1 for dim in value.shape], np.float32)
-        for value in session.get_inputs()
+        value.name: np.zeros(
+            [dim if isinstance(dim, int) else 1 for dim in input_dims(value)],
+            onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type),
+        )
+        for value in graph_inputs(rewritten)
         if value.name not in feeds
     }
-    actual = session.run(list(plan.outputs), {**feeds, **others})
+    try:
+        actual = session.run(list(plan.outputs), {**feeds, **others})
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        reason = " ".join(str(error).split())
+        raise ModelError(f"the rewritten model does not run, nothing was written: {reason}") from error
     reference = _stock_session(original)
     images = occluded(image, plan.layout, tops, lefts, patch)
     # One by one: the original's batch may be fixed to 1.

@@ -65,7 +65,15 @@ def pieces(weights: np.ndarray) -> list[Piece]:
 
 
 def multiply(a: np.ndarray, piece: Piece, out: np.ndarray) -> None:
-    """out (S, P, N) = a (S, P, K) @ the piece (S, K, N); a and out have contiguous rows."""
+    """out (S, P, N) = a (S, P, K) @ the piece (S, K, N); a and out have contiguous rows.
+
+    Rows that only round a block up hold whatever was there before: what NumPy would warn of is theirs, or the model's.
+    """
+    with np.errstate(all="ignore"):
+        _multiply(a, piece, out)
+
+
+def _multiply(a: np.ndarray, piece: Piece, out: np.ndarray) -> None:
     stack, count, depth = a.shape
     rows = piece.rows
     if rows == 0 or count <= rows:

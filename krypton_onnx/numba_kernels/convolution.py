@@ -7,6 +7,8 @@
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -35,18 +37,20 @@ class Convolution:
     def __init__(self, weights: np.ndarray, geometry: Spatial, groups: int, epilogue: Epilogue, strict: bool) -> None:
         outputs, each = weights.shape[:2]
         self._winograd: WinogradConvolution | None = None
-        self._direct: ColumnConvolution | DepthwiseConvolution
+        self._direct: ColumnConvolution | DepthwiseConvolution | None = None
         if each == 1 and groups == outputs:
             self._direct = DepthwiseConvolution(weights, geometry, epilogue)
-            return
-        self._direct = ColumnConvolution(weights, geometry, groups, epilogue)
-        if not strict and suits(weights, geometry, groups):
+        elif not strict and suits(weights, geometry, groups):
             self._winograd = WinogradConvolution(weights, geometry, epilogue)
+        # Its prepared weights are as large as the weights: beside Winograd's, only if an extent asks for them.
+        self._columns = partial(ColumnConvolution, weights, geometry, groups, epilogue)
 
     def algorithm(self, height: int, width: int) -> WinogradConvolution | ColumnConvolution | DepthwiseConvolution:
         """The fastest for regions of this extent."""
         if self._winograd is not None and self._winograd.pays(height, width):
             return self._winograd
+        if self._direct is None:
+            self._direct = self._columns()
         return self._direct
 
 
@@ -100,20 +104,30 @@ def _make_pointwise(attributes: Mapping[str, object], constants: Sequence[np.nda
 
 _RESIDUAL = ("float", "int64", "float")
 
-INCREMENTAL_CONV = Kernel(
+
+def _variants(kernel: Kernel) -> tuple[Kernel, ...]:
+    """One kernel under the names of all its function bodies: with and without a residual, one an activation."""
+    return tuple(
+        replace(kernel, op_type=kernel.op_type + residual + activation)
+        for residual in ("", "Add")
+        for activation in ("", "Relu", "Clip")
+    )
+
+
+INCREMENTAL_CONV = _variants(Kernel(
     op_type="IncrementalConv",
     inputs=("float", "int64", "float", "float", "float", "int64", "int64", *_RESIDUAL),
     required=7,
     outputs=("float",),
     attributes={**SPATIAL_ATTRIBUTES, "group": "int", **ACTIVATION_ATTRIBUTES},
     make=_make_incremental,
-)
+))  # fmt: skip
 
-POINTWISE_CONV = Kernel(
+POINTWISE_CONV = _variants(Kernel(
     op_type="PointwiseConv",
     inputs=("float", "float", "float", "int64", *_RESIDUAL),
     required=3,
     outputs=("float",),
     attributes=ACTIVATION_ATTRIBUTES,
     make=_make_pointwise,
-)
+))  # fmt: skip

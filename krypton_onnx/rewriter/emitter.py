@@ -118,8 +118,8 @@ class Emitter:
         key = ("full", patch.base.name)
         if key not in self._memo:
             name = f"{patch.base.name}/full"
-            full = self.emit("FullFrame", name, self.read(patch), {"layout": patch.layout})
-            self._memo[key] = full
+            operator = "FullFrame" if patch.layout == "NCHW" else "FullFrameNHWC"
+            self._memo[key] = self.emit(operator, name, self.read(patch), {})
         return self._memo[key]
 
     def emit(

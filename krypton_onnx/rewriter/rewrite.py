@@ -14,10 +14,10 @@ from krypton_onnx.rewriter.emitter import Emitter, NotIncremental, Patch
 from krypton_onnx.rewriter.functions import DOMAIN, VERSION, functions_for
 from krypton_onnx.rewriter.geometry import image_geometry
 from krypton_onnx.rewriter.normalize import BATCH, Normalized
-from krypton_onnx.rewriter.operators import FUNCTIONS, HANDLERS, OVERLOADS, POINTWISE, Rule
+from krypton_onnx.rewriter.operators import FINAL_NAMES, FUNCTIONS, HANDLERS, POINTWISE, Rule
 from krypton_onnx.rewriter.plan import METADATA_KEY, OperatorRecord, Plan
 
-IR_VERSION = 10  # function overloads need 10
+MIN_IR_VERSION = 8  # model-local functions need 8
 UNOCCLUDED = "unoccluded_"
 
 _NUMPY_TYPES = {
@@ -210,19 +210,16 @@ class _Rewriting:
         image.shape = [1, *emitter.shape(image)[1:]]
         graph.inputs = [*graph.inputs, emitter.occlusion_origin, emitter.occlusion_patch, emitter.threshold]
         graph.cleanup().toposort()
-        overloads = {
-            node.name: OVERLOADS[node.op](node)
-            for node in graph.nodes
-            if node.domain == DOMAIN and node.op in OVERLOADS
-        }
+        for node in graph.nodes:
+            if node.domain == DOMAIN and node.op in FINAL_NAMES:
+                node.op = FINAL_NAMES[node.op](node)
         model = gs.export_onnx(graph, do_type_check=False)
-        for proto in model.graph.node:
-            proto.overload = overloads.get(proto.name, "")
         opset = self.normalized.opset
         imports = [entry for entry in self.normalized.model.opset_import if entry.domain not in ("", "ai.onnx", DOMAIN)]
         del model.opset_import[:]
         model.opset_import.extend([helper.make_opsetid("", opset), helper.make_opsetid(DOMAIN, VERSION), *imports])
-        model.ir_version = IR_VERSION
+        needed = helper.find_min_ir_version_for(list(model.opset_import), ignore_unknown=True)
+        model.ir_version = max(needed, MIN_IR_VERSION)
         model.producer_name = "krypton-onnx"
         model.functions.extend(functions_for(model.graph.node, FUNCTIONS, opset))
         model.metadata_props.extend(self.normalized.model.metadata_props)

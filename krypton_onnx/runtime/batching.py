@@ -1,4 +1,4 @@
-"""Batches of positions whose regions are nearly truly clipped (DESIGN.md, Geometry).
+"""Batches of positions whose regions are nearly truly clipped (docs/architecture.md).
 
 All positions of a batch share one extent per geometry, so a batch should hold positions of similar extents.
 A region's rows depend on the top only and its columns on the left only, so rows and columns are grouped apart

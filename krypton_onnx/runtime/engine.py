@@ -88,7 +88,8 @@ class Engine:
         if settings.profile_prefix is not None:
             options.enable_profiling = True
             options.profile_file_prefix = settings.profile_prefix
-        on_cpu = settings.providers[0] == "CPUExecutionProvider"
+        first = settings.providers[0]
+        on_cpu = (first if isinstance(first, str) else first[0]) == "CPUExecutionProvider"
         kernels = settings.kernels and on_cpu and custom_ops.register(options, CPU_KERNELS, settings.strict)
         release_freed_memory()
         # Each part is a copy with its weights: one at a time.

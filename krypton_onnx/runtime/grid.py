@@ -37,7 +37,7 @@ def pair(value: int | tuple[int, int], name: str) -> tuple[int, int]:
         height, width = (int(number) for number in values)
         if (height, width) != tuple(values):
             raise ValueError
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ImageError(f"{name} must be an int or (height, width), got {value!r}") from None
     if height < 1 or width < 1:
         raise ImageError(f"{name} must be at least 1 pixel, got {value!r}")
@@ -56,11 +56,7 @@ def make_grid(
     """
     height, width = pair(patch, "patch")
     step_y, step_x = pair(stride, "stride")
-    top, left, bottom, right = (0, 0, *frame) if region is None else (int(edge) for edge in region)
-    if not (0 <= top < bottom <= frame[0] and 0 <= left < right <= frame[1]):
-        raise ImageError(
-            f"region {tuple(region or ())} must be (top, left, bottom, right) inside the {frame[0]} x {frame[1]} image"
-        )
+    top, left, bottom, right = (0, 0, *frame) if region is None else _edges(region, frame)
     if height > bottom - top or width > right - left:
         what = "image" if region is None else "region"
         raise ImageError(
@@ -71,21 +67,35 @@ def make_grid(
     return Grid(tops, lefts, (height, width), (step_y, step_x))
 
 
+def _edges(region: tuple[int, int, int, int], frame: tuple[int, int]) -> tuple[int, int, int, int]:
+    try:
+        top, left, bottom, right = (int(edge) for edge in region)
+        valid = (top, left, bottom, right) == tuple(region)
+    except (TypeError, ValueError, OverflowError):
+        valid = False
+    if not valid or not (0 <= top < bottom <= frame[0] and 0 <= left < right <= frame[1]):
+        raise ImageError(
+            f"region must be (top, left, bottom, right) in pixels inside the {frame[0]} x {frame[1]} image, "
+            f"got {region!r}"
+        )
+    return top, left, bottom, right
+
+
 class Patches:
     """What stands in the patch's place: float32 (K, N or 1, C, h, w) for any positions, K fills to average over."""
 
     def __init__(self, fill: Fill, image: np.ndarray, grid: Grid) -> None:
-        """image: float32 (C, H, W), the model's input space. Raises ImageError where the fill's shape is wrong."""
-        self._image = image
+        """image: float32 (C, H, W), the model's input space. Raises ImageError where the fill does not fit."""
+        self._image = image.view()  # handed to the caller's function, which must not change what is explained
+        self._image.setflags(write=False)
         self._grid = grid
         self._callable = fill if callable(fill) else None
         channels, (height, width) = image.shape[0], grid.patch
         if self._callable is None:
-            value = np.asarray(fill, np.float32)
-            if value.ndim == 1:
-                value = value[:, None, None]
+            value = _finite(fill, "fill")
             try:
-                constant = np.broadcast_to(value, (channels, height, width))
+                spread = value[:, None, None] if value.ndim == 1 else value
+                constant = np.broadcast_to(spread, (channels, height, width))
             except ValueError:
                 raise ImageError(
                     f"fill of shape {value.shape} does not fit: give a number, {channels} values (one a channel) "
@@ -100,13 +110,25 @@ class Patches:
         channels, (height, width) = self._image.shape[0], self._grid.patch
         made = []
         for top, left in zip(tops, lefts, strict=True):
-            patch = np.asarray(self._callable(self._image, int(top), int(left), height, width), np.float32)
-            if patch.shape[-3:] != (channels, height, width) or patch.ndim not in (3, 4):
+            where = f"what fill returned at (top, left) = ({top}, {left})"
+            patch = _finite(self._callable(self._image, int(top), int(left), height, width), where)
+            if patch.shape[-3:] != (channels, height, width) or patch.ndim not in (3, 4) or not len(patch):
                 raise ImageError(
-                    f"fill returned shape {patch.shape} at (top, left) = ({top}, {left}); "
+                    f"{where} has shape {patch.shape}; "
                     f"expected {(channels, height, width)} or (K, ...) of it"
                 )
             made.append(patch.reshape(-1, channels, height, width))
         if len({len(patch) for patch in made}) > 1:
             raise ImageError("fill must return the same number of patches (K) at every position")
         return np.ascontiguousarray(np.stack(made, axis=1))
+
+
+def _finite(value: object, what: str) -> np.ndarray:
+    """As float32. Raises ImageError where it is not finite numbers."""
+    try:
+        array = np.asarray(value, np.float32)
+    except (TypeError, ValueError):
+        raise ImageError(f"{what} is not made of numbers: {' '.join(repr(value).split())[:80]}") from None
+    if not np.isfinite(array).all():
+        raise ImageError(f"{what} has values that are not finite (NaN or infinity): replace them")
+    return array

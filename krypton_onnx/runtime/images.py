@@ -3,19 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from krypton_onnx.errors import ImageError
 
 
+@dataclass(frozen=True)
+class InputSpec:
+    """An input beside the image. batch: what the image's first dimension is called; one image is explained, so 1."""
+
+    dtype: np.dtype
+    dims: tuple[int | str | None, ...]
+    batch: int | str | None
+
+    @property
+    def sizes(self) -> tuple[int | None, ...]:
+        return tuple(dim if isinstance(dim, int) else 1 if dim and dim == self.batch else None for dim in self.dims)
+
+
 def split_feeds(image: np.ndarray | Mapping[str, np.ndarray], image_input: str) -> tuple[np.ndarray, dict]:
     """The image and the other inputs, from an array or {input: array}. Raises ImageError without the image."""
     if not isinstance(image, Mapping):
-        return np.asarray(image), {}
+        return _as_array(image), {}
     if image_input not in image:
         raise ImageError(f"the feeds have no '{image_input}', the image input; they have: {', '.join(image)}")
-    return np.asarray(image[image_input]), {name: value for name, value in image.items() if name != image_input}
+    return _as_array(image[image_input]), {name: value for name, value in image.items() if name != image_input}
+
+
+def other_feeds(others: Mapping[str, object], wanted: Mapping[str, InputSpec]) -> dict[str, np.ndarray]:
+    """The inputs beside the image, as the model wants them.
+
+    Raises ImageError where one is missing, unknown, or of another shape or type.
+    """
+    for name in others:
+        if name not in wanted:
+            have = ", ".join(wanted) or "none"
+            raise ImageError(f"the model has no input '{name}'; its inputs beside the image are: {have}")
+    feeds = {}
+    for name, spec in wanted.items():
+        if name not in others:
+            raise ImageError(f"the model also needs the input '{name}': pass {{input: array}} with every input")
+        array = np.asarray(others[name])
+        if not np.can_cast(array.dtype, spec.dtype, "same_kind"):
+            raise ImageError(f"input '{name}' has dtype {array.dtype}; the model wants {spec.dtype}")
+        if array.ndim != len(spec.dims) or not _fits(array.shape, spec.sizes):
+            text = " x ".join("any" if size is None else str(size) for size in spec.sizes) or "a single number"
+            raise ImageError(f"input '{name}' has shape {array.shape}; the model wants {text}")
+        feeds[name] = np.asarray(array, spec.dtype, order="C")
+    return feeds
 
 
 def as_batch(image: np.ndarray, dims: tuple[int | str | None, ...], layout: str) -> np.ndarray:
@@ -39,7 +76,18 @@ def as_batch(image: np.ndarray, dims: tuple[int | str | None, ...], layout: str)
         own = array.transpose(0, 2, 3, 1)
     else:
         raise ImageError(_mismatch(np.shape(image), wanted, layout))
-    return np.ascontiguousarray(own, dtype=np.float32)
+    with np.errstate(over="ignore"):  # reported below
+        batch = np.ascontiguousarray(own, dtype=np.float32)
+    if not np.isfinite(batch).all():
+        raise ImageError("the image has values that are not finite (NaN or infinity): replace them")
+    return batch
+
+
+def _as_array(image: object) -> np.ndarray:
+    try:
+        return np.asarray(image)
+    except ValueError:
+        raise ImageError("the image is not an array: its rows differ in length") from None
 
 
 def channels_first(batch: np.ndarray, layout: str) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -78,9 +78,16 @@ def choose_targets(targets: int | Sequence[int] | None, baseline: np.ndarray) ->
     classes = len(baseline)
     if targets is None:
         return (int(np.argmax(baseline)),)
-    chosen = tuple(int(target) for target in np.atleast_1d(np.asarray(targets)))
-    if not chosen:
+    several = isinstance(targets, Iterable) and not isinstance(targets, (str, np.ndarray))
+    try:
+        ids = np.atleast_1d(np.asarray(list(targets) if isinstance(targets, Iterable) and several else targets))
+    except ValueError:  # of uneven nesting
+        ids = np.empty((1, 1))
+    if not ids.size:
         raise ImageError("targets is empty: give class ids, or None for the predicted class")
+    if ids.ndim != 1 or ids.dtype.kind not in "iu":
+        raise ImageError(f"targets must be a class id or several, got {' '.join(repr(targets).split())}")
+    chosen = tuple(int(target) for target in ids)
     for target in chosen:
         if not 0 <= target < classes:
             raise ImageError(f"target {target} is out of range: the model has {classes} classes, 0 to {classes - 1}")

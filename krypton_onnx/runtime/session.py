@@ -14,6 +14,7 @@ import onnxruntime as ort
 
 from krypton_onnx.errors import ImageError, ModelError
 from krypton_onnx.rewriter import Plan, Source, load_model, plan_of, rewrite_model
+from krypton_onnx.rewriter.emitter import ORIGIN, PATCH, THRESHOLD
 from krypton_onnx.rewriter.normalize import find_image_input, graph_inputs, input_dims
 from krypton_onnx.rewriter.rewrite import UNOCCLUDED, image_layout
 from krypton_onnx.runtime.batching import Batch
@@ -21,7 +22,7 @@ from krypton_onnx.runtime.engine import Engine, SessionSettings, Views
 from krypton_onnx.runtime.explain import MapInProgress, RunBatch, fill_map
 from krypton_onnx.runtime.grid import Fill, Grid, Patches, make_grid
 from krypton_onnx.runtime.heat_map import HeatMap
-from krypton_onnx.runtime.images import as_batch, channels_first, split_feeds
+from krypton_onnx.runtime.images import InputSpec, as_batch, channels_first, other_feeds, split_feeds
 from krypton_onnx.runtime.naive import occluded
 from krypton_onnx.runtime.schedule import NAIVE_BATCH, exact_plan, naive_batches
 from krypton_onnx.runtime.scores import Score, Scorer, choose_targets
@@ -81,7 +82,11 @@ class OcclusionSession:
         _check_providers(chosen)
         # A path is read again when it is needed, rather than its weights held twice.
         loaded = load_model(model)
-        self._source: Source = loaded if isinstance(model, onnx.ModelProto) else model
+        self._source: Source = loaded
+        if isinstance(model, (bytes, bytearray)):
+            self._source = bytes(model)
+        elif not isinstance(model, onnx.ModelProto):
+            self._source = os.path.abspath(model)  # still right where the working directory changes
         self._plan = plan_of(loaded)
         self._options = sess_options
         threads = sess_options.intra_op_num_threads if sess_options is not None else 0
@@ -94,6 +99,11 @@ class OcclusionSession:
         self._image_input = self._plan.image_input if self._plan else find_image_input(loaded, image_input)
         image = next(value for value in graph_inputs(loaded) if value.name == self._image_input)
         self._image_dims = input_dims(image)
+        self._others = {
+            value.name: InputSpec(_numpy_type(value), input_dims(value), self._image_dims[0])
+            for value in graph_inputs(loaded)
+            if value.name not in (self._image_input, ORIGIN, PATCH, THRESHOLD)
+        }
         self._layout = self._plan.layout if self._plan else image_layout(loaded, self._image_input)
         self._engines: dict[tuple[int, ...], Engine] = {}
         self._original: ort.InferenceSession | None = None
@@ -167,7 +177,8 @@ class OcclusionSession:
         targets : class ids; None is the class predicted for the unoccluded image.
         patch, stride : pixels, int or (height, width). The grid holds every position where the patch fits.
         fill : number, per channel, (C, h, w), or callable(image, top, left, height, width) -> (C, h, w) or
-            (K, C, h, w) to average the score over K fills; in the model's input space.
+            (K, C, h, w) to average the score over K fills; in the model's input space. It is called from several
+            threads, in no particular order; its image is read-only.
         region : (top, left, bottom, right) to explain only there.
         mode : "naive" (full inference), "exact" (incremental; equal up to float rounding) or "approximate".
         score : "output", "logit" (before the last Softmax / Sigmoid), "margin" (logit minus the largest other), or
@@ -183,9 +194,12 @@ class OcclusionSession:
             raise ImageError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
         if mode == "approximate":
             raise ImageError("mode='approximate' is not available in this version: use mode='exact'")
-        if batch_size is not None and batch_size < 1:
-            raise ImageError(f"batch_size must be at least 1, got {batch_size}")
-        array, others = split_feeds(image, self._image_input)
+        if batch_size is not None and not (isinstance(batch_size, (int, np.integer)) and batch_size >= 1):
+            raise ImageError(f"batch_size must be an integer of at least 1, got {batch_size!r}")
+        if time_budget is not None and not (isinstance(time_budget, (int, float)) and time_budget >= 0):
+            raise ImageError(f"time_budget must be a number of seconds, got {time_budget!r}")
+        array, given = split_feeds(image, self._image_input)
+        others = other_feeds(given, self._others)
         layout = self.layout
         batch = as_batch(array, self.image_dims, layout)
         frame = batch.shape[2:] if layout == "NCHW" else batch.shape[1:3]
@@ -216,7 +230,13 @@ class OcclusionSession:
         session, names = self._naive_session(engine, question.scorer)
 
         def infer(images: np.ndarray) -> np.ndarray:
-            return question.scorer(session.run(list(names), {self._image_input: images, **question.others}))
+            # The other inputs belong to one image, and only the model knows which of their axes is the batch.
+            size = 1 if question.others else len(images)
+            parts = [
+                session.run(list(names), {self._image_input: images[n : n + size], **question.others})
+                for n in range(0, len(images), size)
+            ]
+            return question.scorer([np.concatenate(outputs) for outputs in zip(*parts, strict=True)])
 
         def run(tops: np.ndarray, lefts: np.ndarray, patches: np.ndarray) -> np.ndarray:
             return infer(occluded(question.image, engine.plan.layout, tops, lefts, patches))
@@ -250,6 +270,10 @@ class OcclusionSession:
                 rewritten = partial(rewrite_model, self._source, self._image_input, wanted)
                 self._engines[key] = Engine(rewritten, self._settings)
             return self._engines[key]
+
+
+def _numpy_type(value: onnx.ValueInfoProto) -> np.dtype:
+    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
 
 
 def available_cores() -> int:

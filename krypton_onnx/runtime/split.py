@@ -101,9 +101,10 @@ def _part(
     part.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in used)
     for value in inputs:
         part.graph.input.add().CopyFrom(value)
-        if free_batch:
-            part.graph.input[-1].type.tensor_type.shape.dim[0].Clear()
-            part.graph.input[-1].type.tensor_type.shape.dim[0].dim_param = "batch"
+        dims = part.graph.input[-1].type.tensor_type.shape.dim
+        if free_batch and dims and dims[0].dim_value <= 1:  # a larger one is no batch
+            dims[0].Clear()
+            dims[0].dim_param = "batch"
     for name in outputs:
         part.graph.output.append(onnx.ValueInfoProto(name=name))  # ONNX Runtime infers the type
     if any(node.domain for node in nodes):

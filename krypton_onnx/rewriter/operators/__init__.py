@@ -18,8 +18,8 @@ Rule = Callable[[gs.Node, list, Emitter], Patch | gs.Variable]
 HANDLERS: dict[str, Rule] = {op: rule for family in _FAMILIES for op, rule in family.HANDLERS.items()}
 FUNCTIONS = (*window.FUNCTIONS, *(text for family in _FAMILIES for text in family.FUNCTIONS))
 POINTWISE = frozenset((*elementwise.HANDLERS, "Concat", "Transpose"))
-OVERLOADS = {
-    "IncrementalConv": convolution.overload,
-    "PointwiseConv": convolution.overload,
-    "FullFrame": lambda node: "NHWC" if node.attrs["layout"] == "NHWC" else "",
+# Operators whose name is only known once everything that fuses has been fused.
+FINAL_NAMES: dict[str, Callable[[gs.Node], str]] = {
+    "IncrementalConv": convolution.final_name,
+    "PointwiseConv": convolution.final_name,
 }

@@ -34,7 +34,7 @@ _ACTIVATIONS = {
   active = Clip ({value}, clip_from, clip_until)""",
 }
 
-# The activation and its bounds are attributes too: a registered kernel claims the name whatever the overload.
+# The activation and its bounds are attributes too: one kernel serves all the names.
 _ATTRIBUTES = "kernel_shape, strides, pads, dilations, group, activation, clip_min, clip_max"
 
 
@@ -56,17 +56,17 @@ def _functions() -> tuple[FunctionText, ...]:
     texts = []
     for residual in (False, True):
         for activation in _ACTIVATIONS:
-            overload = ("Add" if residual else "") + activation
+            variant = ("Add" if residual else "") + activation
             incremental = _body(
-                "IncrementalConv", "patch, patch_origin, view, W, B, origin, extent", READ_ROWS + _WINDOW,
+                f"IncrementalConv{variant}", "patch, patch_origin, view, W, B, origin, extent", READ_ROWS + _WINDOW,
                 "window", "Identity (extent)", residual, activation,
             )  # fmt: skip
             pointwise = _body(
-                "PointwiseConv", "patch, W, B" + (", origin" if residual else ""), "",
+                f"PointwiseConv{variant}", "patch, W, B" + (", origin" if residual else ""), "",
                 "patch", "Shape <start = 1, end = 3> (patch)", residual, activation,
             )  # fmt: skip
-            texts.append(FunctionText("IncrementalConv", overload, incremental))
-            texts.append(FunctionText("PointwiseConv", overload, pointwise))
+            texts.append(FunctionText(f"IncrementalConv{variant}", incremental))
+            texts.append(FunctionText(f"PointwiseConv{variant}", pointwise))
     return tuple(texts)
 
 
@@ -75,9 +75,9 @@ FUNCTIONS = _functions()
 _INPUTS = {"IncrementalConv": 7, "PointwiseConv": 3}  # without a residual
 
 
-def overload(node: gs.Node) -> str:
-    """Which body of IncrementalConv / PointwiseConv a node means."""
-    return ("Add" if len(node.inputs) > _INPUTS[node.op] else "") + node.attrs["activation"]
+def final_name(node: gs.Node) -> str:
+    """The operator that a finished IncrementalConv / PointwiseConv node is, by what was fused into it."""
+    return node.op + ("Add" if len(node.inputs) > _INPUTS[node.op] else "") + node.attrs["activation"]
 
 
 def rewrite_conv(node: gs.Node, operands: list, emitter: Emitter) -> Patch:

@@ -24,8 +24,7 @@ IncrementalMaxPool <kernel_shape, strides, pads, dilations> (patch, patch_origin
 )
 
 # The sum of a window is its mean times its cells; what it is divided by is a count per output cell of the frame.
-# The mean over taps is written as a MaxPool-free sum of slices would be long: a dilated AveragePool needs opset 19, so
-# a depthwise view of the sum is taken by AveragePool where dilation is 1.
+# (AveragePool has dilations as of opset 19 only, so the rule refuses them.)
 _AVERAGE_POOL = (
     """
 IncrementalAveragePool <kernel_shape, strides, pads, dilations>
@@ -40,21 +39,16 @@ IncrementalAveragePool <kernel_shape, strides, pads, dilations>
   cells_float = Cast <to = 1> (cells)
   sum = Mul (mean_last, cells_float)
   zero = Constant <value_int = 0> ()
-  second = Constant <value_ints = [1]> ()
   row_axes = Constant <value_ints = [2, 3]> ()
   column_axes = Constant <value_ints = [1, 3]> ()
-  index_y = Constant <value_int = 0> ()
-  index_x = Constant <value_int = 1> ()
-  extent_y = Gather <axis = 0> (extent, index_y)
-  extent_x = Gather <axis = 0> (extent, index_x)
-  range_y = Range (zero, extent_y, read_one)
-  range_x = Range (zero, extent_x, read_one)
-  origin_y = Gather <axis = 1> (origin, index_y)
-  origin_x = Gather <axis = 1> (origin, index_x)
-  column_y = Unsqueeze (origin_y, second)
-  column_x = Unsqueeze (origin_x, second)
-  cell_y = Add (column_y, range_y)
-  cell_x = Add (column_x, range_x)
+  extent_y, extent_x = Split <axis = 0, num_outputs = 2> (extent)
+  origin_y, origin_x = Split <axis = 1, num_outputs = 2> (origin)
+  rows_y = Squeeze (extent_y)
+  columns_x = Squeeze (extent_x)
+  range_y = Range (zero, rows_y, read_one)
+  range_x = Range (zero, columns_x, read_one)
+  cell_y = Add (origin_y, range_y)
+  cell_x = Add (origin_x, range_x)
   count_y = Gather <axis = 0> (counts_y, cell_y)
   count_x = Gather <axis = 0> (counts_x, cell_x)
   rows = Unsqueeze (count_y, row_axes)
@@ -87,9 +81,9 @@ IncrementalGlobalAveragePool (patch, patch_origin, view) => (out) {
 }"""
 
 FUNCTIONS = (
-    FunctionText("IncrementalMaxPool", "", _MAX_POOL),
-    FunctionText("IncrementalAveragePool", "", _AVERAGE_POOL),
-    FunctionText("IncrementalGlobalAveragePool", "", _GLOBAL_AVERAGE_POOL),
+    FunctionText("IncrementalMaxPool", _MAX_POOL),
+    FunctionText("IncrementalAveragePool", _AVERAGE_POOL),
+    FunctionText("IncrementalGlobalAveragePool", _GLOBAL_AVERAGE_POOL),
 )
 
 

@@ -76,20 +76,24 @@ PlaceRegions <jump, before, after, frame> (occlusion_origin, occlusion_patch, pr
 }"""
 
 
-def _axis(name: str, index: int) -> str:
+# (Split, not Gather: ONNX Runtime 1.20 fuses Gathers of one tensor into Splits of equal names, and refuses the model.)
+_PLACES = """
+  frame = Shape <start = 1, end = 3> (view)
+  size = Shape <start = 1, end = 3> (patch)
+  extent_y, extent_x = Split <axis = 0, num_outputs = 2> (extent)
+  frame_y, frame_x = Split <axis = 0, num_outputs = 2> (frame)
+  size_y, size_x = Split <axis = 0, num_outputs = 2> (size)
+  origin_y, origin_x = Split <axis = 1, num_outputs = 2> (origin)
+  patch_y, patch_x = Split <axis = 1, num_outputs = 2> (patch_origin)"""
+
+
+def _axis(name: str) -> str:
     """Window's index arithmetic along one axis: cell, place in the patch, and the tests for patch and frame."""
     return f"""
-  index_{name} = Constant <value_int = {index}> ()
-  extent_{name} = Gather <axis = 0> (extent, index_{name})
-  range_{name} = Range (zero, extent_{name}, one)
-  origin_{name} = Gather <axis = 1> (origin, index_{name})
-  column_{name} = Unsqueeze (origin_{name}, second)
-  cell_{name} = Add (column_{name}, range_{name})
-  frame_{name} = Gather <axis = 0> (frame, index_{name})
-  size_{name} = Gather <axis = 0> (size, index_{name})
-  patch_{name} = Gather <axis = 1> (patch_origin, index_{name})
-  patch_column_{name} = Unsqueeze (patch_{name}, second)
-  place_{name} = Sub (cell_{name}, patch_column_{name})
+  count_{name} = Squeeze (extent_{name})
+  range_{name} = Range (zero, count_{name}, one)
+  cell_{name} = Add (origin_{name}, range_{name})
+  place_{name} = Sub (cell_{name}, patch_{name})
   from_{name} = GreaterOrEqual (place_{name}, zero)
   until_{name} = Less (place_{name}, size_{name})
   in_patch_{name} = And (from_{name}, until_{name})
@@ -105,11 +109,10 @@ Window <pad_value> (patch, patch_origin, view, origin, extent) => (window) {
   zero = Constant <value_int = 0> ()
   one = Constant <value_int = 1> ()
   second = Constant <value_ints = [1]> ()
-  third = Constant <value_ints = [2]> ()
-  frame = Shape <start = 1, end = 3> (view)
-  size = Shape <start = 1, end = 3> (patch)"""
-    + _axis("y", 0)
-    + _axis("x", 1)
+  third = Constant <value_ints = [2]> ()"""
+    + _PLACES
+    + _axis("y")
+    + _axis("x")
     + """
   in_patch_rows = Unsqueeze (in_patch_y, third)
   in_patch_columns = Unsqueeze (in_patch_x, second)
@@ -174,7 +177,7 @@ FullFrame (patch, patch_origin, view) => (full) {"""
 
 _FULL_FRAME_NHWC = (
     """
-FullFrame (patch, patch_origin, view) => (full) {"""
+FullFrameNHWC (patch, patch_origin, view) => (full) {"""
     + _FULL_FRAME_ROWS
     + """
   full = ai.krypton.Window <pad_value = 0.0> (patch, patch_origin, view, corner, frame)
@@ -182,11 +185,11 @@ FullFrame (patch, patch_origin, view) => (full) {"""
 )
 
 FUNCTIONS = (
-    FunctionText("PlaceRegions", "", _PLACE_REGIONS),
-    FunctionText("Window", "", _WINDOW),
-    FunctionText("OccludeInput", "", _OCCLUDE_INPUT),
-    FunctionText("FullFrame", "", _FULL_FRAME),
-    FunctionText("FullFrame", "NHWC", _FULL_FRAME_NHWC),
+    FunctionText("PlaceRegions", _PLACE_REGIONS),
+    FunctionText("Window", _WINDOW),
+    FunctionText("OccludeInput", _OCCLUDE_INPUT),
+    FunctionText("FullFrame", _FULL_FRAME),
+    FunctionText("FullFrameNHWC", _FULL_FRAME_NHWC),
 )
 
 # The rows of a function body that turn an output rectangle into the rectangle that a local operator reads.
