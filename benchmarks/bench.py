@@ -128,7 +128,8 @@ def measure(model: Model, settings: Settings, scratch: Path, allowance: float, d
         bodies=tuple(times["bodies"]), other_work=other_work, naive_positions=len(naive.scores),
         bodies_share=float(np.isfinite(maps["bodies"]).any(axis=(0, 1)).mean()), differences=differences,
         peak_mb={mode: peak.peak_mb for mode, peak in peaks.items()}, imports_mb=peaks["naive"].imports_mb,
-        first_progress_s=peaks["exact"].first_progress_s, seconds=time.monotonic() - start,
+        first_progress_s=peaks["exact"].first_progress_s,
+        bodies_load_s=bodies.load_s, seconds=time.monotonic() - start,
     )  # fmt: skip
 
 

@@ -4,7 +4,8 @@
 
 Needs torch, torchvision, onnx and (for the dynamo exporter) onnxscript; not krypton-onnx, so it can run in a
 Python of its own. `NAME.onnx` comes from the TorchScript exporter (`dynamo=False`); `resnet18_dynamo.onnx` holds
-the same weights, written by the newer exporter, whose graphs look different.
+the same weights, written by the newer exporter, whose graphs look different. `inception_v3.onnx` is written only
+when it is asked for: it stands in where the trained one is not at hand.
 
 Weights are random because only their shapes matter for speed; but then the batch norm must be calibrated, or
 activations explode or vanish with depth and every occlusion would get the same score.
@@ -23,6 +24,8 @@ import torch
 
 SEED = 0
 SIDE = 224
+SIDES = {"inception_v3": 299}  # the others: SIDE
+ON_REQUEST = ("inception_v3",)
 CALIBRATION_PASSES, CALIBRATION_BATCH = 4, 8
 LOGIT_SPREAD = 2.0
 
@@ -51,7 +54,7 @@ def import_torchvision() -> Any:
 
 
 def builders() -> dict[str, Callable[[], torch.nn.Module]]:
-    """Model by file name. GoogLeNet: without its training heads, and without a slow initialization."""
+    """Model by file name. Inception: without the heads for training, and without a slow initialization."""
     models = import_torchvision()
     return {
         "resnet18": models.resnet18,
@@ -59,26 +62,27 @@ def builders() -> dict[str, Callable[[], torch.nn.Module]]:
         "mobilenet_v2": models.mobilenet_v2,
         "densenet121": models.densenet121,
         "googlenet": lambda: models.googlenet(aux_logits=False, init_weights=False),
+        "inception_v3": lambda: models.inception_v3(aux_logits=False, init_weights=False),
     }
 
 
-def noise(count: int, generator: torch.Generator) -> torch.Tensor:
-    """float32 (count, 3, SIDE, SIDE): about as various as normalized photographs.
+def noise(count: int, side: int, generator: torch.Generator) -> torch.Tensor:
+    """float32 (count, 3, side, side): about as various as normalized photographs.
 
     Coarse and fine noise in a mixture, contrast and colour that differ from image to image. Were the images all
     alike, a photograph would lie far outside what the batch norms have seen.
     """
-    total = 0.7 * torch.randn(count, 3, 1, 1, generator=generator).repeat(1, 1, SIDE, SIDE)
-    for cells in (3, 8, 24, 72, SIDE):
+    total = 0.7 * torch.randn(count, 3, 1, 1, generator=generator).repeat(1, 1, side, side)
+    for cells in (3, 8, 24, 72, side):
         plane = torch.randn(count, 1, cells, cells, generator=generator)
         plane = plane + 0.3 * torch.randn(count, 3, cells, cells, generator=generator)
-        plane = torch.nn.functional.interpolate(plane, SIDE, mode="bilinear")
+        plane = torch.nn.functional.interpolate(plane, side, mode="bilinear")
         total += plane * 0.8 * torch.rand(count, 1, 1, 1, generator=generator)
     return total
 
 
 @torch.no_grad()
-def calibrate(model: torch.nn.Module, generator: torch.Generator) -> None:
+def calibrate(model: torch.nn.Module, side: int, generator: torch.Generator) -> None:
     """Set the statistics of every batch norm from noise, then the scale of the last layer.
 
     Logits get the size that trained ones have (a standard deviation of 2 over the classes), as the tolerance of
@@ -91,17 +95,17 @@ def calibrate(model: torch.nn.Module, generator: torch.Generator) -> None:
         norm.momentum = None  # a plain mean over the passes
         norm.train()
     for _ in range(CALIBRATION_PASSES):
-        model(noise(CALIBRATION_BATCH, generator))
+        model(noise(CALIBRATION_BATCH, side, generator))
     model.eval()
     last = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
     last.bias.zero_()
-    logits = model(noise(CALIBRATION_BATCH, generator))
+    logits = model(noise(CALIBRATION_BATCH, side, generator))
     last.weight.mul_(LOGIT_SPREAD / logits.std(dim=1).mean())
 
 
-def export(model: torch.nn.Module, path: Path, dynamo: bool) -> None:
-    """`input` float32 (batch, 3, 224, 224) to `output` float32 (batch, 1000) logits."""
-    example = torch.zeros(2, 3, SIDE, SIDE)
+def export(model: torch.nn.Module, path: Path, dynamo: bool, side: int = SIDE) -> None:
+    """`input` float32 (batch, 3, side, side) to `output` float32 (batch, 1000) logits."""
+    example = torch.zeros(2, 3, side, side)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # both exporters announce their own future at length
         if dynamo:
@@ -117,12 +121,12 @@ def export(model: torch.nn.Module, path: Path, dynamo: bool) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("directory", type=Path)
     parser.add_argument("--only", default="", help="names, separated by commas")
     arguments = parser.parse_args()
     available = builders()
-    wanted = arguments.only.split(",") if arguments.only else list(available)
+    wanted = arguments.only.split(",") if arguments.only else [name for name in available if name not in ON_REQUEST]
     unknown = sorted(set(wanted) - set(available))
     if unknown:
         parser.error(f"no such model: {', '.join(unknown)}; there are {', '.join(available)}")
@@ -130,11 +134,12 @@ def main() -> None:
     for name in wanted:
         torch.manual_seed(SEED)
         model = available[name]()
-        calibrate(model, torch.Generator().manual_seed(SEED))
+        side = SIDES.get(name, SIDE)
+        calibrate(model, side, torch.Generator().manual_seed(SEED))
         kinds = [(name, False)] + ([(f"{name}_dynamo", True)] if name == "resnet18" else [])
         for file_name, dynamo in kinds:
             path = arguments.directory / f"{file_name}.onnx"
-            export(model, path, dynamo)
+            export(model, path, dynamo, side)
             print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", flush=True)
 
 

@@ -114,8 +114,11 @@ class Bodies:
     """The rewritten model in stock ONNX Runtime, without our kernels: the same batches as exact mode runs."""
 
     def __init__(self, path: Path, image: np.ndarray, grid: Grid, workers: int) -> None:
+        start = time.perf_counter()
         settings = SessionSettings(workers=workers, kernels=False)
         self._engine = Engine(lambda: rewrite_model(str(path), None, image.shape), settings)
+        assert not self._engine.kernels  # asking makes the sessions, which takes ONNX Runtime long for many functions
+        self.load_s = time.perf_counter() - start
         plan = self._engine.plan
         self._image, self._grid, self._workers = image, grid, workers
         self._output = plan.outputs[0]

@@ -136,6 +136,27 @@ def test_incremental_global_average_pool(case: Case) -> None:
     compare("IncrementalGlobalAveragePool", source, tolerance=ROUNDING)
 
 
+@sweep(60)
+@given(cases)
+def test_channel_affine(case: Case) -> None:
+    channels = case.integer(1, 36)
+    patch, _, _ = case.source(channels, case.frame())
+    attributes = case.activation()
+    inputs = [patch, case.floats(channels), case.floats(channels)]
+    name, constants = "ChannelAffine" + attributes["activation"], case.choice((1, 2), ())
+    compare(name, inputs, attributes, constants=constants, tolerance=ROUNDING)
+
+
+@sweep(60)
+@given(cases)
+def test_incremental_concat(case: Case) -> None:
+    """Branches of any channels and regions, of one frame."""
+    frame, branches = case.frame(), case.integer(2, 8)
+    sources = [case.source(case.integer(1, 9), frame) for _ in range(branches)]
+    inputs = [array for source in sources for array in source]
+    compare(f"IncrementalConcat{branches}", [*inputs, *case.region(frame)])
+
+
 @sweep(150)
 @given(cases)
 def test_place_regions(case: Case) -> None:
@@ -154,7 +175,7 @@ def test_place_regions(case: Case) -> None:
     compare("PlaceRegions", inputs, attributes, outputs=(TensorProto.INT64, TensorProto.INT64))
 
 
-VARIANTS = re.compile("(Add)?(Relu|Clip)?$")  # of the convolutions: the sweeps draw them
+VARIANTS = re.compile("(Add)?(Relu|Clip)?[2-8]?$")  # the sweeps draw them
 
 
 def test_every_kernel_is_compared_here() -> None:

@@ -41,7 +41,7 @@ def source() -> list[np.ndarray]:
 
 def node_of(text: FunctionText) -> tuple[list[np.ndarray], dict, tuple[int, ...]]:
     """Inputs, attributes and output types of a node that means this body."""
-    operator, added, activation = re.fullmatch("(.*?)(Add)?(Relu|Clip)?", text.op_type).groups()
+    operator, added, activation = re.fullmatch("(.*?)(Add)?(Relu|Clip|[2-8])?", text.op_type).groups()
     active = {"activation": activation or "", "clip_min": -0.5, "clip_max": 0.75}
     region, result = [places((0, 0), (2, 8), (1, 4)), np.array([2, 3])], (TensorProto.FLOAT,)
     residual: list[np.ndarray] = []
@@ -68,6 +68,10 @@ def node_of(text: FunctionText) -> tuple[list[np.ndarray], dict, tuple[int, ...]
             inputs = [source()[0], *weights, *([source()[1], *residual] if residual else [])]
             ones = {"kernel_shape": [1, 1], "strides": [1, 1], "pads": [0] * 4, "dilations": [1, 1], "group": 1}
             return inputs, {**ones, **active}, result
+        case "ChannelAffine":
+            return [source()[0], floats(CHANNELS), floats(CHANNELS)], active, result
+        case "IncrementalConcat":
+            return [array for _ in range(int(activation)) for array in source()] + region, {}, result
         case "IncrementalMaxPool":
             return [*source(), *region], SPATIAL, result
         case "IncrementalAveragePool":

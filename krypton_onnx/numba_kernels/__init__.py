@@ -4,6 +4,8 @@ CPU_KERNELS lists what a session may register. Nothing compiles at import: each 
 loads from Numba's cache afterwards.
 """
 
+from .affine import CHANNEL_AFFINE
+from .concat import INCREMENTAL_CONCAT
 from .convolution import INCREMENTAL_CONV, POINTWISE_CONV
 from .global_pool import INCREMENTAL_GLOBAL_AVERAGE_POOL
 from .pooling import INCREMENTAL_AVERAGE_POOL, INCREMENTAL_MAX_POOL
@@ -14,6 +16,8 @@ from .window import WINDOW
 CPU_KERNELS: tuple[Kernel, ...] = (
     PLACE_REGIONS,
     WINDOW,
+    *CHANNEL_AFFINE,
+    *INCREMENTAL_CONCAT,
     *INCREMENTAL_CONV,
     *POINTWISE_CONV,
     INCREMENTAL_MAX_POOL,

@@ -15,7 +15,10 @@ from krypton_onnx.rewriter.passes.batch_norm import lower_batch_norm
 from krypton_onnx.rewriter.passes.dynamic_batch import free_batch
 from krypton_onnx.rewriter.passes.explicit_pads import write_explicit_pads
 from krypton_onnx.rewriter.passes.flat_movement import lower_flat_movement
+from krypton_onnx.rewriter.passes.floor_pools import floor_first_pools
 from krypton_onnx.rewriter.passes.global_pool import name_global_average_pool
+from krypton_onnx.rewriter.passes.kept_axis import keep_gathered_axis
+from krypton_onnx.rewriter.passes.nested_concat import nest_concats
 from krypton_onnx.rewriter.passes.pad_into_pool import fold_pad_into_pool
 from krypton_onnx.rewriter.passes.shape_constants import fold_shape_constants
 from krypton_onnx.rewriter.upgrade import upgraded
@@ -79,6 +82,8 @@ def with_input_shape(model: onnx.ModelProto, image_input: str, shape: tuple[int,
     if shape is not None:
         if len(shape) != 4:
             raise ModelError(f"input shape of '{image_input}' needs 4 dimensions, got {len(shape)}")
+        if min(shape[1:]) < 1:
+            raise ModelError(f"input shape {tuple(shape)} of '{image_input}' has no pixels")
         for axis in range(1, 4):
             if isinstance(dims[axis], int) and dims[axis] != shape[axis]:
                 raise ModelError(
@@ -109,29 +114,53 @@ def normalize(
     image = find_image_input(model, image_input)
     model = with_input_shape(model, image, input_shape)
     model.ir_version = min(model.ir_version, MAX_IR_VERSION)
+    metadata = list(model.metadata_props)
     model = upgraded(basic_optimized(model), BODY_OPSET)
-    types = tensor_types(model)
-    for _ in range(_FOLDING_ROUNDS):
-        graph = gs.import_onnx(model)
-        if not fold_shape_constants(graph, types):
-            break
-        model = basic_optimized(_exported(graph, model))
-        types = tensor_types(model)
+    model, types = _with_true_shapes(model)
     graph = gs.import_onnx(model)
     image_tensor = next(tensor for tensor in graph.inputs if tensor.name == image)
     lower_flat_movement(graph, types)
     reason = free_batch(graph, image_tensor, types, BATCH)
     if reason is not None:
         raise ModelError(f"the model's fixed batch cannot be made dynamic: {reason}; export it with a dynamic batch")
-    lower_batch_norm(graph)
+    lower_batch_norm(graph, types)
     fold_affine_into_conv(graph)
+    keep_gathered_axis(graph)
     fold_pad_into_pool(graph)
     write_explicit_pads(graph, types)
     name_global_average_pool(graph, types)
+    graph.toposort()
+    nest_concats(graph)
     _name_nodes(graph)
     graph.cleanup().toposort()
     model = _exported(graph, model)
-    return Normalized(model, image, tensor_types(model))
+    model.metadata_props.extend(metadata)
+    types = tensor_types(model)
+    for node in model.graph.node:
+        shape = types.get(node.output[0], ("", ()))[1]
+        if any(isinstance(dim, int) and dim < 1 for dim in shape):
+            where = f"{node.op_type} node '{node.name}'"
+            raise ModelError(f"{where} has an output of shape {shape}: is the image too small?")
+    return Normalized(model, image, types)
+
+
+def _with_true_shapes(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Mapping[str, TensorType]]:
+    """The model with run-time shapes folded and ceil_mode written out, and the types of its tensors."""
+    types = tensor_types(model)
+    rounds = 0
+    while True:
+        graph = gs.import_onnx(model)
+        graph.toposort()
+        again = floor_first_pools(graph, types)
+        model = _exported(graph, model)
+        if again:
+            types = tensor_types(model)
+            continue
+        if rounds == _FOLDING_ROUNDS or not fold_shape_constants(graph, types):
+            return model, types
+        model = basic_optimized(_exported(graph, model))
+        types = tensor_types(model)
+        rounds += 1
 
 
 def _exported(graph: gs.Graph, like: onnx.ModelProto) -> onnx.ModelProto:

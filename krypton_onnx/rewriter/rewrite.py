@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 from onnx import helper
 
 from krypton_onnx.errors import ModelError
-from krypton_onnx.rewriter.emitter import Emitter, NotIncremental, Patch
+from krypton_onnx.rewriter.emitter import ORIGIN, PATCH, THRESHOLD, Emitter, NotIncremental, Patch
 from krypton_onnx.rewriter.functions import DOMAIN, VERSION, functions_for
 from krypton_onnx.rewriter.geometry import image_geometry
 from krypton_onnx.rewriter.normalize import BATCH, Normalized
@@ -29,6 +29,7 @@ _NUMPY_TYPES = {
 # Global by nature: every output value reads the whole frame.
 _MIXING = {"Flatten", "Reshape", "Gemm", "MatMul", "GlobalMaxPool", "InstanceNormalization", "GroupNormalization"}
 _AVERAGED = "it averages the frame into one vector a position, by an exact running sum of what changed"
+_RESHAPING = ("Identity", "Cast", "Flatten", "Reshape", "Squeeze")
 _JOINS = "it joins a patch activation with a tensor that already needed the full frame"
 
 
@@ -48,8 +49,10 @@ class _Rewriting:
         self.patches: dict[str, Patch] = {}
         self.results: dict[str, gs.Variable] = {}  # tensors with one full value a position
         self.records: list[OperatorRecord] = []
+        self._repeats: dict[str, gs.Variable] = {}
 
     def run(self) -> onnx.ModelProto:
+        _refuse_reserved_names(self.graph)
         image = next(tensor for tensor in self.graph.inputs if tensor.name == self.normalized.image_input)
         layout = image_layout(self.normalized.model, image.name)
         self._enter(image, layout)
@@ -61,8 +64,10 @@ class _Rewriting:
         self.emitter.place_regions()
         shape = self.emitter.shape(image)
         channels, height, width = shape[1:] if layout == "NCHW" else (shape[3], shape[1], shape[2])
+        # Names last: a logit that is an output itself was renamed with it.
+        named_logits = {output: (pair[0].name, pair[1].name) for output, pair in logits.items()}
         plan = Plan(
-            image.name, layout, (int(channels), int(height), int(width)), outputs, logits,
+            image.name, layout, (int(channels), int(height), int(width)), outputs, named_logits,
             tuple(self.emitter.geometries), tuple(self.records),
         )  # fmt: skip
         return self._export(image, plan)
@@ -94,6 +99,7 @@ class _Rewriting:
         try:
             if any(tensor.name in self.results for tensor in node.inputs):
                 raise NotIncremental("it mixes all cells of the frame" if node.op in _MIXING else _JOINS)
+            self._require_float(node)
             outcome = self._rule(node)(node, operands, self.emitter)
         except NotIncremental as reason:
             self._emit_global(node)
@@ -112,6 +118,12 @@ class _Rewriting:
             return HANDLERS[node.op]
         reason = "it mixes all cells of the frame" if node.op in _MIXING else "it has no incremental form here"
         raise NotIncremental(reason)
+
+    def _require_float(self, node: gs.Node) -> None:
+        """Views and patch activations are float32; a rule needs to look at no other type."""
+        dtype = self.normalized.types.get(node.outputs[0].name, ("tensor(float)",))[0]
+        if dtype != "tensor(float)":
+            raise NotIncremental(f"its result is {dtype}, and only float32 is incremental")
 
     def _record(
         self, node: gs.Node, kind: str, patch: Patch | None = None, reason: str | None = None, frontier: bool = False
@@ -145,7 +157,23 @@ class _Rewriting:
             tensor.dtype = tensor.dtype or _NUMPY_TYPES.get(dtype)
             sizes = [1 if axis == 0 and size == BATCH else size for axis, size in enumerate(shape)]
             tensor.shape = tensor.shape or sizes
+            if shape and isinstance(shape[0], str):
+                return self._repeated(tensor, shape)
         return tensor
+
+    def _repeated(self, tensor: gs.Variable, shape: tuple) -> gs.Variable:
+        """What does not depend on the image (another input of the model), once a position: batch 1 becomes N."""
+        emitter = self.emitter
+        if tensor.name not in self._repeats:
+            ones = emitter.constant(f"{tensor.name}/ones", np.ones(len(shape) - 1, np.int64))
+            count = emitter.emit(
+                "Shape", f"{tensor.name}/count", [emitter.occlusion_origin], {"start": 0, "end": 1}, domain=None
+            )
+            target = emitter.emit("Concat", f"{tensor.name}/repeat", [count, ones], {"axis": 0}, domain=None)
+            self._repeats[tensor.name] = emitter.emit(
+                "Expand", f"{tensor.name}/repeated", [tensor, target], {}, domain=None
+            )
+        return self._repeats[tensor.name]
 
     def _emit_global(self, node: gs.Node) -> None:
         inputs = [self._value(tensor) for tensor in node.inputs]
@@ -174,35 +202,42 @@ class _Rewriting:
 
     # -- the finished model ------------------------------------------------------------------------------------------
 
-    def _logits(self) -> dict[str, tuple[str, str]]:
-        """Per output, the tensors before its last Softmax or Sigmoid (itself where there is none)."""
+    def _logits(self) -> dict[str, tuple[gs.Tensor, gs.Tensor]]:
+        """Per output, the tensors (per position, unoccluded) before its last Softmax or Sigmoid, where it has one."""
         logits = {}
         for output in self.graph.outputs:
             tensor = output
-            while tensor.inputs and tensor.inputs[0].op in ("Identity", "Cast"):
+            while tensor.inputs and tensor.inputs[0].op in _RESHAPING:
                 tensor = tensor.inputs[0].inputs[0]
             if tensor.inputs and tensor.inputs[0].op in ("Softmax", "Sigmoid"):
                 before = tensor.inputs[0].inputs[0]
-                logits[output.name] = (self._value(before).name, before.name)
+                logits[output.name] = (self._value(before), before)
         return logits
 
     def _outputs(self) -> tuple[str, ...]:
-        names = []
-        results = []
+        names: list[str] = []
+        results: list[gs.Variable] = []
+        bases: list[gs.Variable] = []
         for output in self.graph.outputs:
             name = output.name
             result = self._value(output)
-            if result is output or result in results:  # untouched by the occlusion, or one tensor under two names
+            untouched = output.name not in self.patches and output.name not in self.results
+            if untouched or any(result is other for other in results):  # or one tensor under two names
                 result = self.emitter.emit("Identity", f"{name}/result", [result], {}, domain=None)
-            shape = self.normalized.types[name][1]
+            if isinstance(output, gs.Constant):  # an output that depends on no input at all
+                constant = gs.Constant(f"krypton/{name}/constant", np.asarray(output.values))
+                result.inputs[0].inputs[0] = constant
+                output = self.emitter.emit("Identity", f"{name}/base", [constant], {}, domain=None)
+            dtype, shape = self.normalized.types[name]
             output.name = UNOCCLUDED + name
-            output.shape = [1, *shape[1:]] if shape else None
+            output.shape = [size if isinstance(size, int) or axis else 1 for axis, size in enumerate(shape)]
             result.name = name
-            result.dtype = output.dtype
-            result.shape = [BATCH, *shape[1:]] if shape else None
+            output.dtype = result.dtype = _NUMPY_TYPES[dtype]
+            result.shape = list(output.shape) if untouched else [BATCH, *shape[1:]]
             names.append(name)
             results.append(result)
-        self.graph.outputs = [*results, *self.graph.outputs]
+            bases.append(output)
+        self.graph.outputs = [*results, *bases]
         return tuple(names)
 
     def _export(self, image: gs.Variable, plan: Plan) -> onnx.ModelProto:
@@ -240,6 +275,15 @@ def image_layout(model: onnx.ModelProto, image: str) -> str:
             return "NCHW"
         reached.update(node.output)
     return "NCHW"
+
+
+def _refuse_reserved_names(graph: gs.Graph) -> None:
+    reserved = {ORIGIN, PATCH, THRESHOLD}
+    taken = sorted(
+        name for name in graph.tensors() if name in reserved or name.startswith((UNOCCLUDED, "krypton/", "view/"))
+    )
+    if taken:
+        raise ModelError(f"the model names a tensor '{taken[0]}', a name of the rewritten model: rename it")
 
 
 def _refuse_control_flow(node: gs.Node, changed: Mapping | set) -> None:

@@ -45,4 +45,19 @@ def upgraded(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     del converted.graph.input[:]
     converted.graph.input.extend(inputs)
     converted.graph.initializer.extend(aside.values())
+    _constants_to_initializers(converted.graph)
     return converted
+
+
+def _constants_to_initializers(graph: onnx.GraphProto) -> None:
+    """The converter turns attributes into Constant nodes; a constant is an initializer everywhere else here."""
+    kept = []
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            tensor = node.attribute[0].t
+            tensor.name = node.output[0]
+            graph.initializer.append(tensor)
+        else:
+            kept.append(onnx.NodeProto.FromString(node.SerializeToString()))
+    del graph.node[:]
+    graph.node.extend(kept)

@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import threadpool_limits
 
 from krypton_onnx.runtime.batching import Batch
 from krypton_onnx.runtime.grid import Grid, Patches
@@ -98,19 +98,16 @@ def fill_map(
 # that starts, and restored by the last that ends.
 _blas_lock = threading.Lock()
 _blas_users = 0
-_blas_limit = None
-_blas_controller: ThreadpoolController | None = None
+_blas_limit: threadpool_limits | None = None
 
 
 @contextmanager
 def _one_blas_thread() -> Iterator[None]:
     """One BLAS thread a worker: the workers are the threads."""
-    global _blas_users, _blas_limit, _blas_controller
+    global _blas_users, _blas_limit
     with _blas_lock:
         if _blas_users == 0:
-            if _blas_controller is None:
-                _blas_controller = ThreadpoolController()
-            _blas_limit = _blas_controller.limit(limits=1, user_api="blas")
+            _blas_limit = threadpool_limits(limits=1, user_api="blas")  # of every library loaded by now
         _blas_users += 1
     try:
         yield

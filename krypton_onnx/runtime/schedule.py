@@ -19,8 +19,8 @@ MULTIPLY_ADDS_A_NODE = 2e6
 MULTIPLY_ADDS_A_WEIGHT = 32
 
 
-def exact_plan(plan: Plan, grid: Grid, max_batch: int | None = None) -> batching.Plan[Batch]:
-    """Batches whose regions are nearly truly clipped; max_batch None chooses by memory."""
+def exact_plan(plan: Plan, grid: Grid, max_batch: int | None = None, workers: int = 1) -> batching.Plan[Batch]:
+    """Batches whose regions are nearly truly clipped; max_batch None chooses by memory, some for every worker."""
     weights = sum(
         operator.multiply_adds / np.prod(plan.geometries[operator.geometry].frame)
         for operator in plan.operators
@@ -29,7 +29,8 @@ def exact_plan(plan: Plan, grid: Grid, max_batch: int | None = None) -> batching
     fixed = MULTIPLY_ADDS_A_NODE * len(plan.operators) + MULTIPLY_ADDS_A_WEIGHT * weights
     table = GeometryTable(**plan.table())
     if max_batch is None:
-        max_batch = int(np.clip(BATCH_BYTES // patch_bytes(plan, grid, table), 1, MAX_BATCH))
+        share = -(-grid.positions // workers)
+        max_batch = int(np.clip(BATCH_BYTES // patch_bytes(plan, grid, table), 1, min(MAX_BATCH, share)))
     return batching.plan_grid(
         grid.tops, grid.lefts, grid.patch, table, max_batch=max_batch, fixed_cost=float(fixed)
     )

@@ -8,6 +8,7 @@ import numpy as np
 
 from krypton_onnx.errors import ImageError
 from krypton_onnx.rewriter.plan import Plan
+from krypton_onnx.rewriter.rewrite import UNOCCLUDED
 
 Score = str | Callable[[Mapping[str, np.ndarray]], np.ndarray]
 SCORES = ("output", "logit", "margin")
@@ -37,7 +38,9 @@ class Scorer:
         if callable(self._score):
             return tuple((unoccluded if base else "") + name for name in self._plan.outputs)
         if self._score in ("logit", "margin") and self._output in self._plan.logits:
-            return (self._plan.logits[self._output][1 if base else 0],)
+            name = self._plan.logits[self._output][1 if base else 0]
+            # A logit that is an output itself carries the prefix too, which the full model does not know.
+            return (name if unoccluded else name.removeprefix(UNOCCLUDED),)
         return ((unoccluded if base else "") + self._output,)
 
     def __call__(self, values: Sequence[np.ndarray]) -> np.ndarray:

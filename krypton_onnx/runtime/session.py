@@ -73,12 +73,13 @@ class OcclusionSession:
         self,
         model: Source,
         sess_options: ort.SessionOptions | None = None,
-        providers: Sequence | None = None,
+        providers: Sequence | str | None = None,
         provider_options: Sequence[dict] | None = None,
         image_input: str | None = None,
         strict: bool = False,
     ) -> None:
-        chosen = tuple(providers) if providers is not None else ("CPUExecutionProvider",)
+        named = [providers] if isinstance(providers, str) else providers
+        chosen = tuple(named) if named is not None else ("CPUExecutionProvider",)
         _check_providers(chosen)
         # A path is read again when it is needed, rather than its weights held twice.
         loaded = load_model(model)
@@ -93,7 +94,7 @@ class OcclusionSession:
         self._settings = SessionSettings(
             providers=chosen,
             provider_options=None if provider_options is None else tuple(provider_options),
-            workers=threads or available_cores(),
+            workers=threads if threads > 0 else available_cores(),
             strict=strict,
         )
         self._image_input = self._plan.image_input if self._plan else find_image_input(loaded, image_input)
@@ -217,7 +218,7 @@ class OcclusionSession:
         scorer = question.scorer
         views: Views = engine.materialize(question.image, question.others)
         baseline = scorer([views.unoccluded[name] for name in scorer.tensors(base=True, unoccluded=UNOCCLUDED)])[0]
-        batches = exact_plan(engine.plan, question.grid, question.batch_size).batches
+        batches = exact_plan(engine.plan, question.grid, question.batch_size, question.workers).batches
         no_cap = np.ones(1, np.float32)  # propagation threshold 1.0: exact
         names = scorer.tensors(base=False)
 

@@ -10,16 +10,13 @@ from collections.abc import Callable
 import onnx_graphsurgeon as gs
 
 from krypton_onnx.rewriter.emitter import Emitter, Patch
-from krypton_onnx.rewriter.operators import convolution, elementwise, layout, pooling, window
+from krypton_onnx.rewriter.operators import affine, convolution, elementwise, fusion, layout, pooling, window
 
-_FAMILIES = (convolution, pooling, elementwise, layout)
+_FAMILIES = (convolution, affine, pooling, elementwise, layout)
 
 Rule = Callable[[gs.Node, list, Emitter], Patch | gs.Variable]
 HANDLERS: dict[str, Rule] = {op: rule for family in _FAMILIES for op, rule in family.HANDLERS.items()}
 FUNCTIONS = (*window.FUNCTIONS, *(text for family in _FAMILIES for text in family.FUNCTIONS))
-POINTWISE = frozenset((*elementwise.HANDLERS, "Concat", "Transpose"))
+POINTWISE = frozenset((*elementwise.HANDLERS, "Concat", "Gather", "Slice", "Transpose"))
 # Operators whose name is only known once everything that fuses has been fused.
-FINAL_NAMES: dict[str, Callable[[gs.Node], str]] = {
-    "IncrementalConv": convolution.final_name,
-    "PointwiseConv": convolution.final_name,
-}
+FINAL_NAMES: dict[str, Callable[[gs.Node], str]] = dict.fromkeys(fusion.INPUTS, fusion.final_name)

@@ -7,6 +7,7 @@ import onnx_graphsurgeon as gs
 
 from krypton_onnx.rewriter.emitter import Emitter, NotIncremental, Patch
 from krypton_onnx.rewriter.functions import FunctionText
+from krypton_onnx.rewriter.operators.fusion import ACTIVATIONS
 from krypton_onnx.rewriter.operators.window import READ_ROWS
 
 _CONV = """
@@ -24,16 +25,6 @@ _RESIDUAL = """
   residual_nchw = Transpose <perm = [0, 3, 1, 2]> (residual_window)
   sum = Add (conv, residual_nchw)"""
 
-_ACTIVATIONS = {
-    "": "",
-    "Relu": """
-  active = Relu ({value})""",
-    "Clip": """
-  clip_from = Constant <value_float : float = @clip_min> ()
-  clip_until = Constant <value_float : float = @clip_max> ()
-  active = Clip ({value}, clip_from, clip_until)""",
-}
-
 # The activation and its bounds are attributes too: one kernel serves all the names.
 _ATTRIBUTES = "kernel_shape, strides, pads, dilations, group, activation, clip_min, clip_max"
 
@@ -44,7 +35,7 @@ def _body(name: str, inputs: str, head: str, read: str, extent: str, residual: b
     if residual:
         inputs += ", residual, residual_origin, residual_view"
         rows += _RESIDUAL.format(extent=extent)
-    rows += _ACTIVATIONS[activation].format(value=value)
+    rows += ACTIVATIONS[activation].format(value=value)
     result = "active" if activation else value
     return f"""
 {name} <{_ATTRIBUTES}> ({inputs}) => (out) {{{rows}
@@ -55,7 +46,7 @@ def _body(name: str, inputs: str, head: str, read: str, extent: str, residual: b
 def _functions() -> tuple[FunctionText, ...]:
     texts = []
     for residual in (False, True):
-        for activation in _ACTIVATIONS:
+        for activation in ACTIVATIONS:
             variant = ("Add" if residual else "") + activation
             incremental = _body(
                 f"IncrementalConv{variant}", "patch, patch_origin, view, W, B, origin, extent", READ_ROWS + _WINDOW,
@@ -71,14 +62,6 @@ def _functions() -> tuple[FunctionText, ...]:
 
 
 FUNCTIONS = _functions()
-
-_INPUTS = {"IncrementalConv": 7, "PointwiseConv": 3}  # without a residual
-
-
-def final_name(node: gs.Node) -> str:
-    """The operator that a finished IncrementalConv / PointwiseConv node is, by what was fused into it."""
-    return node.op + ("Add" if len(node.inputs) > _INPUTS[node.op] else "") + node.attrs["activation"]
-
 
 def rewrite_conv(node: gs.Node, operands: list, emitter: Emitter) -> Patch:
     """Conv on a patch activation. Raises NotIncremental where weights are not constant or not 2-D in space."""
@@ -104,65 +87,17 @@ def rewrite_conv(node: gs.Node, operands: list, emitter: Emitter) -> Patch:
         "kernel_shape": kernel, "strides": strides, "pads": pads, "dilations": dilations,
         "group": int(node.attrs.get("group", 1)), "activation": "", "clip_min": 0.0, "clip_max": 0.0,
     }  # fmt: skip
+    origin = None
     pointwise = kernel == [1, 1] and strides == [1, 1] and not any(pads) and attributes["group"] == 1
     if pointwise:
         geometry = patch.geometry
         tensor = emitter.emit("PointwiseConv", node.name, [patch.tensor, node.inputs[1], bias], attributes)
+        origin = patch.origin
     else:
         inputs = [*emitter.read(patch), node.inputs[1], bias, emitter.origin(geometry), emitter.extent(geometry)]
         tensor = emitter.emit("IncrementalConv", node.name, inputs, attributes)
     emitter.count_multiply_adds(node, geometry, per_cell=int(np.prod(weights.shape)))
-    return Patch(tensor, geometry, node.outputs[0], "NCHW")
-
-
-def fuse_residual(node: gs.Node, operands: list, emitter: Emitter) -> Patch | None:
-    """Add of two patch activations into the convolution that alone feeds it; None where that is not possible."""
-    if node.op != "Add" or len(operands) != 2 or not all(isinstance(operand, Patch) for operand in operands):
-        return None
-    for index in (1, 0):  # the branch written last is usually the deeper one, whose region is larger
-        conv, other = operands[index], operands[1 - index]
-        made = conv.tensor.inputs[0]
-        if made.op not in _INPUTS or len(made.inputs) > _INPUTS[made.op] or made.attrs["activation"]:
-            continue
-        if conv is other or not emitter.read_once(conv) or conv.layout != other.layout:
-            continue
-        # Broadcasting (a residual of another shape) is left to the stock operator.
-        if not conv.geometry.contains(other.geometry) or not emitter.same_shape(conv.base, other.base):
-            continue
-        if made.op == "PointwiseConv":
-            made.inputs.append(emitter.origin(conv.geometry))
-        made.inputs.extend(emitter.read(other))
-        return Patch(conv.tensor, conv.geometry, node.outputs[0], conv.layout)
-    return None
-
-
-def fuse_activation(node: gs.Node, operands: list, emitter: Emitter) -> Patch | None:
-    """Relu or Clip with constant bounds into the convolution that alone feeds it; None where that is not possible."""
-    patch = operands[0]
-    if not isinstance(patch, Patch) or not emitter.read_once(patch) or patch.tensor.inputs[0].op not in _INPUTS:
-        return None
-    conv = patch.tensor.inputs[0]
-    if conv.attrs["activation"]:
-        return None
-    if node.op == "Clip":
-        bounds = _clip_bounds(node)
-        if bounds is None:
-            return None
-        conv.attrs["clip_min"], conv.attrs["clip_max"] = bounds
-    elif node.op != "Relu":
-        return None
-    conv.attrs["activation"] = node.op
-    return Patch(patch.tensor, patch.geometry, node.outputs[0], patch.layout)
-
-
-def _clip_bounds(node: gs.Node) -> tuple[float, float] | None:
-    limits = [float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)]
-    for index, bound in enumerate(node.inputs[1:3]):
-        if isinstance(bound, gs.Constant):
-            limits[index] = float(np.asarray(bound.values).ravel()[0])
-        elif not bound.is_empty():
-            return None
-    return limits[0], limits[1]
+    return Patch(tensor, geometry, node.outputs[0], "NCHW", origin)
 
 
 HANDLERS = {"Conv": rewrite_conv}

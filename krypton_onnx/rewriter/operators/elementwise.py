@@ -10,7 +10,9 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from krypton_onnx.rewriter.emitter import Emitter, NotIncremental, Patch
-from krypton_onnx.rewriter.operators.convolution import fuse_activation, fuse_residual
+from krypton_onnx.rewriter.geometry import Geometry
+from krypton_onnx.rewriter.operators.affine import rewrite_affine
+from krypton_onnx.rewriter.operators.fusion import fuse_activation, fuse_residual
 
 UNARY = (
     "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cast", "Ceil", "Celu", "Cos", "Cosh", "Elu", "Erf",
@@ -26,7 +28,11 @@ NARY = (
 
 def rewrite_elementwise(node: gs.Node, operands: list, emitter: Emitter) -> Patch:
     """Run the node on patch activations, fused into the convolution before it where that is possible."""
-    fused = fuse_residual(node, operands, emitter) or fuse_activation(node, operands, emitter)
+    fused = (
+        fuse_residual(node, operands, emitter)
+        or fuse_activation(node, operands, emitter)
+        or rewrite_affine(node, operands, emitter)
+    )
     if fused is not None:
         return fused
     patches = [operand for operand in operands if isinstance(operand, Patch)]
@@ -55,16 +61,22 @@ def meet(node: gs.Node, patches: list[Patch], emitter: Emitter) -> tuple[list[gs
     """
     if all(patch.same_region(patches[0]) for patch in patches):
         return [patch.tensor for patch in patches], patches[0]
-    union = patches[0].geometry
-    for patch in patches[1:]:
-        if not union.aligned(patch.geometry):
-            raise NotIncremental("branches of different stride meet")
-        union = union.union(patch.geometry)
+    union = union_of(patches)
     tensors = []
     for number, patch in enumerate(patches):
         placed = patch.origin is None and patch.geometry == union
         tensors.append(patch.tensor if placed else emitter.window(patch, union, f"{node.name}/window_{number}"))
     return tensors, Patch(tensors[0], union, node.outputs[0], patches[0].layout)
+
+
+def union_of(patches: list[Patch]) -> Geometry:
+    """The region that covers all of theirs. Raises NotIncremental where they do not align (different strides meet)."""
+    union = patches[0].geometry
+    for patch in patches[1:]:
+        if not union.aligned(patch.geometry):
+            raise NotIncremental("branches of different stride meet")
+        union = union.union(patch.geometry)
+    return union
 
 
 def _channels_last_constant(operand: gs.Tensor, layout: str, node: gs.Node, emitter: Emitter) -> gs.Tensor:

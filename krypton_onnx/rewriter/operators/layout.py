@@ -1,4 +1,4 @@
-"""Operators that move or join channels: Concat on channels, Transpose between NCHW and NHWC, Pad in space."""
+"""Operators that move values: Concat, Gather and Slice of channels, Transpose between NCHW and NHWC, Pad in space."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from krypton_onnx.rewriter.emitter import Emitter, NotIncremental, Patch
+from krypton_onnx.rewriter.functions import FunctionText
 from krypton_onnx.rewriter.geometry import Geometry
-from krypton_onnx.rewriter.operators.elementwise import meet
+from krypton_onnx.rewriter.operators.elementwise import meet, union_of
+
+MOST_BRANCHES = 8  # of one IncrementalConcat: an ONNX function has a fixed number of inputs
 
 
 def rewrite_concat(node: gs.Node, operands: list, emitter: Emitter) -> Patch:
@@ -17,9 +20,55 @@ def rewrite_concat(node: gs.Node, operands: list, emitter: Emitter) -> Patch:
     layouts = {operand.layout for operand in operands}
     if len(layouts) > 1 or node.attrs["axis"] % 4 != (1 if operands[0].layout == "NCHW" else 3):
         raise NotIncremental("it does not join channels")
-    tensors, result = meet(node, operands, emitter)
-    tensor = emitter.emit("Concat", node.name, tensors, {"axis": 3}, domain=None)
-    return Patch(tensor, result.geometry, node.outputs[0], operands[0].layout, result.origin)
+    layout = operands[0].layout
+    if all(operand.same_region(operands[0]) for operand in operands):
+        tensors = [operand.tensor for operand in operands]
+        tensor = emitter.emit("Concat", node.name, tensors, {"axis": 3}, domain=None)
+        return Patch(tensor, operands[0].geometry, node.outputs[0], layout, operands[0].origin)
+    if len(operands) > MOST_BRANCHES:
+        tensors, result = meet(node, operands, emitter)
+        tensor = emitter.emit("Concat", node.name, tensors, {"axis": 3}, domain=None)
+        return Patch(tensor, result.geometry, node.outputs[0], layout, result.origin)
+    union = union_of(operands)
+    inputs = [tensor for operand in operands for tensor in emitter.read(operand)]
+    inputs += [emitter.origin(union), emitter.extent(union)]
+    tensor = emitter.emit(f"IncrementalConcat{len(operands)}", node.name, inputs, {})
+    return Patch(tensor, union, node.outputs[0], layout)
+
+
+def _concat_text(branches: int) -> FunctionText:
+    names = [f"patch_{i}, patch_origin_{i}, view_{i}" for i in range(branches)]
+    windows = "".join(
+        f"""
+  window_{i} = ai.krypton.Window <pad_value = 0.0> ({names[i]}, origin, extent)"""
+        for i in range(branches)
+    )
+    text = f"""
+IncrementalConcat{branches} ({", ".join(names)}, origin, extent) => (out) {{{windows}
+  out = Concat <axis = 3> ({", ".join(f"window_{i}" for i in range(branches))})
+}}"""
+    return FunctionText(f"IncrementalConcat{branches}", text)
+
+
+def rewrite_channel_pick(node: gs.Node, operands: list, emitter: Emitter) -> Patch:
+    """Gather or Slice of channels with constant indices."""
+    patch = operands[0]
+    channel = 1 if patch.layout == "NCHW" else 3
+    if not all(isinstance(operand, gs.Constant) or operand.is_empty() for operand in node.inputs[1:]):
+        raise NotIncremental("its indices are computed at run time")
+    values = [np.asarray(operand.values) if isinstance(operand, gs.Constant) else None for operand in node.inputs[1:]]
+    if node.op == "Gather":
+        if node.attrs.get("axis", 0) % 4 != channel or values[0] is None or values[0].ndim != 1:
+            raise NotIncremental("it does not pick channels")
+        inputs, attributes = [patch.tensor, node.inputs[1]], {"axis": 3}
+    else:
+        axes = values[2] if len(values) > 2 else None
+        if axes is None or [axis % 4 for axis in axes.ravel()] != [channel]:
+            raise NotIncremental("it does not pick channels")
+        last = emitter.constant(f"{node.name}/axes", np.array([3], np.int64))
+        inputs, attributes = [patch.tensor, node.inputs[1], node.inputs[2], last, *node.inputs[4:]], {}
+    tensor = emitter.emit(node.op, node.name, inputs, attributes, domain=None)
+    return Patch(tensor, patch.geometry, node.outputs[0], patch.layout, patch.origin)
 
 
 def rewrite_transpose(node: gs.Node, operands: list, emitter: Emitter) -> Patch:
@@ -30,7 +79,17 @@ def rewrite_transpose(node: gs.Node, operands: list, emitter: Emitter) -> Patch:
     )
     if target is None:
         raise NotIncremental("it does not go between NCHW and NHWC")
-    return Patch(patch.tensor, patch.geometry, node.outputs[0], target, patch.origin)
+    return Patch(_alias(node, patch, emitter), patch.geometry, node.outputs[0], target, patch.origin)
+
+
+def _alias(node: gs.Node, patch: Patch, emitter: Emitter) -> gs.Variable:
+    """The same patch activation for another tensor; under a name of its own where others read the first one too.
+
+    Otherwise what reads the new tensor alone would be fused into the operator that they all read.
+    """
+    if emitter.read_once(patch):
+        return patch.tensor
+    return emitter.emit("Identity", node.name, [patch.tensor], {}, domain=None)
 
 
 def rewrite_pad(node: gs.Node, operands: list, emitter: Emitter) -> Patch:
@@ -56,7 +115,7 @@ def rewrite_pad(node: gs.Node, operands: list, emitter: Emitter) -> Patch:
     if patch.geometry.never_clipped() and patch.origin is not None:
         # Straight on the image the occlusion never reaches the padding: the same values at a shifted origin.
         origin = emitter.emit("Add", f"{node.name}/origin", [patch.origin, shift], {}, domain=None)
-        return Patch(patch.tensor, geometry, node.outputs[0], patch.layout, origin)
+        return Patch(_alias(node, patch, emitter), geometry, node.outputs[0], patch.layout, origin)
     value = 0.0
     if len(node.inputs) > 2 and not node.inputs[2].is_empty():
         value = float(np.asarray(node.inputs[2].values).ravel()[0])
@@ -72,5 +131,11 @@ def _padded_window(
     return Patch(tensor, geometry, node.outputs[0], patch.layout)
 
 
-FUNCTIONS = ()
-HANDLERS = {"Concat": rewrite_concat, "Transpose": rewrite_transpose, "Pad": rewrite_pad}
+FUNCTIONS = tuple(_concat_text(branches) for branches in range(2, MOST_BRANCHES + 1))
+HANDLERS = {
+    "Concat": rewrite_concat,
+    "Gather": rewrite_channel_pick,
+    "Pad": rewrite_pad,
+    "Slice": rewrite_channel_pick,
+    "Transpose": rewrite_transpose,
+}

@@ -6,20 +6,24 @@ Mul and Add with constants of shape (C, 1, ..., 1), which are pointwise and fold
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from krypton_onnx.rewriter.ort_graph import TensorType
 
-def lower_batch_norm(graph: gs.Graph) -> bool:
+
+def lower_batch_norm(graph: gs.Graph, types: Mapping[str, TensorType]) -> bool:
     """Replace BatchNormalization nodes with constant parameters; True when the graph changed."""
     changed = False
     for node in list(graph.nodes):
         if node.op != "BatchNormalization" or node.attrs.get("training_mode", 0):
             continue
         parameters = node.inputs[1:5]
-        if not all(isinstance(parameter, gs.Constant) for parameter in parameters):
+        rank = len(types.get(node.inputs[0].name, ("", ()))[1])
+        if rank < 2 or not all(isinstance(parameter, gs.Constant) for parameter in parameters):
             continue
-        rank = len(node.inputs[0].shape) if node.inputs[0].shape else 4
         scale, bias, mean, var = (np.asarray(parameter.values, np.float64) for parameter in parameters)
         factor = scale / np.sqrt(var + node.attrs.get("epsilon", 1e-5))
         shape = (-1,) + (1,) * (rank - 2)

@@ -15,7 +15,7 @@ def fold_pad_into_pool(graph: gs.Graph) -> bool:
     """True when the graph changed."""
     changed = False
     for pool in graph.nodes:
-        if pool.op != "MaxPool" or len(pool.outputs) != 1 or not pool.inputs[0].inputs:
+        if pool.op != "MaxPool" or len(pool.outputs) != 1 or not pool.inputs[0].inputs or pool.attrs.get("ceil_mode"):
             continue
         pad = pool.inputs[0].inputs[0]
         if pad.op != "Pad" or pad.attrs.get("mode", "constant") != "edge" or len(pad.outputs[0].outputs) != 1:
