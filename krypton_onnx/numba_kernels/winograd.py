@@ -1,6 +1,6 @@
 """Convolutions of stride 1 by Winograd's F(4, 3), along each axis whose kernel is longer than 1.
 
-Y = A^T [ (G g G^T) * (B^T d B) ] A with the points 0, 1, -1, 2, -2 (Lavin & Gray, arXiv:1509.09308): 36
+Y = A^T [ (G g G^T) * (B^T d B) ] A with the points 0, 1, -1, 1/2, -2 (Lavin & Gray, arXiv:1509.09308): 36
 multiplications instead of 144 for a 4x4 tile of 3x3, 6 instead of 12 for a tile of 1x3. A longer kernel is cut into
 parts of three taps, whose products add up: 1x7 costs 18 instead of 28, 5x5 144 instead of 400. The products of a
 chunk of tiles, of whatever positions, are 36 (or 6) matrix products, in which the parts lie side by side as if they
@@ -16,8 +16,8 @@ from .winograd_transforms import transform_input, transform_output
 from .workspace import floats
 
 _G = np.array(
-    [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
-     [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]]
+    [[1, 0, 0], [1 / 3, 1 / 3, 1 / 3], [-1 / 3, 1 / 3, -1 / 3],
+     [-16 / 15, -8 / 15, -4 / 15], [1 / 15, -2 / 15, 4 / 15], [0, 0, 1]]
 )  # fmt: skip
 
 # Tiles a chunk: what it streams through the caches is mostly the transformed weights, once a chunk.

@@ -1,4 +1,6 @@
-"""Winograd's transforms with six points (0, 1, -1, 2, -2, infinity): three taps, four outputs an axis.
+"""Winograd's transforms with six points (0, 1, -1, 1/2, -2, infinity): three taps, four outputs an axis.
+
+With 1/2 in the place of 2, rounding errors are smaller (docs/performance.md); it costs a few more additions.
 
 Each transform is done down the columns, across the rows, or both, so that the same code serves 3x3, 1x3 and 3x1.
 Longer kernels are sums of such pieces, three taps each, whose transformed inputs lie side by side in the products.
@@ -14,7 +16,8 @@ from .compiled import choice, inline, kernel
 from .epilogue import add_residual, clamp
 from .rows import copy, fill, spans
 
-_TWO, _FOUR, _FIVE, _EIGHT = np.float32(2), np.float32(4), np.float32(5), np.float32(8)
+_HALF, _ONE_AND_HALF, _TWO, _TWO_AND_HALF = np.float32(0.5), np.float32(1.5), np.float32(2), np.float32(2.5)
+_QUARTER, _EIGHTH, _FOUR, _EIGHT = np.float32(0.25), np.float32(0.125), np.float32(4), np.float32(8)
 
 
 @inline
@@ -22,14 +25,13 @@ def _input_down(d0, d1, d2, d3, d4, d5, e0, e1, e2, e3, e4, e5):
     """e = B^T d down the columns, flat over a span of a row."""
     for k in range(e0.size):
         v0, v1, v2, v3, v4, v5 = d0[k], d1[k], d2[k], d3[k], d4[k], d5[k]
-        a, b = v4 - _FOUR * v2, v3 - _FOUR * v1
-        p, q = v4 - v2, _TWO * (v3 - v1)
-        e0[k] = _FOUR * v0 - _FIVE * v2 + v4
-        e1[k] = a + b
-        e2[k] = a - b
-        e3[k] = p + q
-        e4[k] = p - q
-        e5[k] = _FOUR * v1 - _FIVE * v3 + v5
+        a, b = v4 - v2, v3 - v1
+        e0[k] = v0 + v4 - _TWO * v2 + _ONE_AND_HALF * b
+        e1[k] = v4 - v1 + _HALF * v2 + _TWO_AND_HALF * v3
+        e2[k] = v4 + v1 - _TWO_AND_HALF * v2 + _HALF * v3
+        e3[k] = a + _TWO * b
+        e4[k] = a - _HALF * b
+        e5[k] = v1 + v5 - _TWO * v3 + _ONE_AND_HALF * a
 
 
 @inline
@@ -39,14 +41,13 @@ def _input_across(e, part, parts, f0, f1, f2, f3, f4, f5):
         x, r = 4 * t, t * parts + part
         for c in range(f0.shape[1]):
             v0, v1, v2, v3, v4, v5 = e[x, c], e[x + 1, c], e[x + 2, c], e[x + 3, c], e[x + 4, c], e[x + 5, c]
-            a, b = v4 - _FOUR * v2, v3 - _FOUR * v1
-            p, q = v4 - v2, _TWO * (v3 - v1)
-            f0[r, c] = _FOUR * v0 - _FIVE * v2 + v4
-            f1[r, c] = a + b
-            f2[r, c] = a - b
-            f3[r, c] = p + q
-            f4[r, c] = p - q
-            f5[r, c] = _FOUR * v1 - _FIVE * v3 + v5
+            a, b = v4 - v2, v3 - v1
+            f0[r, c] = v0 + v4 - _TWO * v2 + _ONE_AND_HALF * b
+            f1[r, c] = v4 - v1 + _HALF * v2 + _TWO_AND_HALF * v3
+            f2[r, c] = v4 + v1 - _TWO_AND_HALF * v2 + _HALF * v3
+            f3[r, c] = a + _TWO * b
+            f4[r, c] = a - _HALF * b
+            f5[r, c] = v1 + v5 - _TWO * v3 + _ONE_AND_HALF * a
 
 
 @choice
@@ -138,11 +139,11 @@ def _output_down(m0, m1, m2, m3, m4, m5, e0, e1, e2, e3):
     """e = A^T m down the columns, flat over (tiles, M)."""
     for k in range(e0.size):
         a, b = m1[k] + m2[k], m1[k] - m2[k]
-        p, q = m3[k] + m4[k], m3[k] - m4[k]
-        e0[k] = m0[k] + a + p
-        e1[k] = b + _TWO * q
-        e2[k] = a + _FOUR * p
-        e3[k] = b + _EIGHT * q + m5[k]
+        p, q = m3[k], m4[k]
+        e0[k] = m0[k] + a + (p + q)
+        e1[k] = b + (_HALF * p - _TWO * q)
+        e2[k] = a + (_QUARTER * p + _FOUR * q)
+        e3[k] = b + (_EIGHTH * p - _EIGHT * q) + m5[k]
 
 
 @inline
@@ -150,11 +151,11 @@ def _output_across(e0, e1, e2, e3, e4, e5, bias, low, high, y0, y1, y2, y3):
     """Four pixels (M,) of one output row: e A + bias, clamped."""
     for c in range(bias.size):
         a, b = e1[c] + e2[c], e1[c] - e2[c]
-        p, q = e3[c] + e4[c], e3[c] - e4[c]
-        y0[c] = clamp(e0[c] + a + p + bias[c], low, high)
-        y1[c] = clamp(b + _TWO * q + bias[c], low, high)
-        y2[c] = clamp(a + _FOUR * p + bias[c], low, high)
-        y3[c] = clamp(b + _EIGHT * q + e5[c] + bias[c], low, high)
+        p, q = e3[c], e4[c]
+        y0[c] = clamp(e0[c] + a + (p + q) + bias[c], low, high)
+        y1[c] = clamp(b + (_HALF * p - _TWO * q) + bias[c], low, high)
+        y2[c] = clamp(a + (_QUARTER * p + _FOUR * q) + bias[c], low, high)
+        y3[c] = clamp(b + (_EIGHTH * p - _EIGHT * q) + e5[c] + bias[c], low, high)
 
 
 @inline
