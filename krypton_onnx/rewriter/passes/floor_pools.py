@@ -68,8 +68,9 @@ def _floor(graph: gs.Graph, node: gs.Node, sizes: tuple[int, ...]) -> list[int] 
         constant = gs.Constant(f"{padded.name}/pads", amounts)
         graph.nodes.append(gs.Node("Pad", padded.name, {}, [node.inputs[0], constant], [padded]))
         node.inputs[0] = padded
-        node.attrs["count_include_pad"] = 0
     node.attrs["pads"] = [*begin_after, *ends]
     node.attrs["ceil_mode"] = 0
+    if node.op == "AveragePool":
+        node.attrs["count_include_pad"] = 0  # the end pads here are overhang, which never counts
     node.attrs.pop("auto_pad", None)
     return windows
