@@ -21,11 +21,7 @@ def rewrite_concat(node: gs.Node, operands: list, emitter: Emitter) -> Patch:
     if len(layouts) > 1 or node.attrs["axis"] % 4 != (1 if operands[0].layout == "NCHW" else 3):
         raise NotIncremental("it does not join channels")
     layout = operands[0].layout
-    if all(operand.same_region(operands[0]) for operand in operands):
-        tensors = [operand.tensor for operand in operands]
-        tensor = emitter.emit("Concat", node.name, tensors, {"axis": 3}, domain=None)
-        return Patch(tensor, operands[0].geometry, node.outputs[0], layout, operands[0].origin)
-    if len(operands) > MOST_BRANCHES:
+    if len(operands) > MOST_BRANCHES or all(operand.same_region(operands[0]) for operand in operands):
         tensors, result = meet(node, operands, emitter)
         tensor = emitter.emit("Concat", node.name, tensors, {"axis": 3}, domain=None)
         return Patch(tensor, result.geometry, node.outputs[0], layout, result.origin)
