@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from krypton_onnx.errors import ModelError
+from krypton_onnx.errors import ModelError, one_line
 from krypton_onnx.files import atomic_write, require_writable
 from krypton_onnx.inspection import Inspection, inspect_plan
 from krypton_onnx.rewriter import Plan, Source, load_model, plan_of, rewrite_model
@@ -103,7 +103,7 @@ def check_rewritten(original: onnx.ModelProto, rewritten: onnx.ModelProto, plan:
     try:
         actual = session.run(list(plan.outputs), {**feeds, **others})
     except Exception as error:  # ONNX Runtime's exceptions share no base class
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ModelError(f"the rewritten model does not run, nothing was written: {reason}") from error
     reference = _stock_session(original)
     images = occluded(image, plan.layout, tops, lefts, patch)
@@ -133,4 +133,4 @@ def _stock_session(model: onnx.ModelProto) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no base class
-        raise ModelError(f"ONNX Runtime cannot load the model: {' '.join(str(error).split())}") from error
+        raise ModelError(f"ONNX Runtime cannot load the model: {one_line(error)}") from error

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from krypton_onnx.errors import KryptonError
+from krypton_onnx.errors import KryptonError, one_line
 
 
 class OneLineErrors(TyperGroup):
@@ -23,7 +23,7 @@ class OneLineErrors(TyperGroup):
             # A package of an extra may not be installed; a module of our own must be.
             if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("krypton_onnx"):
                 raise
-            message = " ".join(str(error).split())
+            message = one_line(error)
             # Not through Rich, which would wrap the line and colour parts of it.
             typer.echo(f"krypton-onnx: error: {message}", err=True)
             raise typer.Exit(1) from None

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from krypton_onnx.errors import ModelError
+from krypton_onnx.errors import ModelError, one_line
 
 Source = str | os.PathLike[str] | bytes | onnx.ModelProto
 
@@ -37,7 +37,7 @@ def load_model(source: Source) -> onnx.ModelProto:
     except DecodeError:
         raise ModelError(f"{path}: not an ONNX model (it does not parse as one)") from None
     except (OSError, onnx.checker.ValidationError) as error:
-        raise ModelError(f"{path}: cannot be read: {_one_line(error)}") from None
+        raise ModelError(f"{path}: cannot be read: {one_line(error)}") from None
     return _checked(model, str(path))
 
 
@@ -46,7 +46,3 @@ def _checked(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
     if not model.graph.node or not model.graph.output or model.ir_version == 0:
         raise ModelError(f"{where}: not an ONNX model (its graph has no nodes or no outputs)")
     return model
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

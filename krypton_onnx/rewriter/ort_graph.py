@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import onnx
 import onnxruntime as ort
 
-from krypton_onnx.errors import ModelError
+from krypton_onnx.errors import ModelError, one_line
 
 MAX_IR_VERSION = 13  # the newest that ONNX Runtime 1.31 loads
 MAX_OPSET = 26
@@ -36,7 +36,7 @@ def _session(model: onnx.ModelProto, level: str, optimized: str | None = None) -
     try:
         return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no base class
-        raise ModelError(f"ONNX Runtime cannot load the model: {' '.join(str(error).split())}") from None
+        raise ModelError(f"ONNX Runtime cannot load the model: {one_line(error)}") from None
 
 
 def basic_optimized(model: onnx.ModelProto) -> onnx.ModelProto:

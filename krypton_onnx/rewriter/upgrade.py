@@ -9,7 +9,7 @@ from __future__ import annotations
 import onnx
 from onnx import helper, version_converter
 
-from krypton_onnx.errors import ModelError
+from krypton_onnx.errors import ModelError, one_line
 from krypton_onnx.rewriter.ort_graph import opset_of
 
 _LARGE = 4096  # elements
@@ -39,7 +39,7 @@ def upgraded(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
         converted = version_converter.convert_version(model, opset)
     except Exception as error:  # the converter raises bare RuntimeErrors of its own
         raise ModelError(
-            f"opset {opset_of(model)} cannot be upgraded to {opset}: {' '.join(str(error).split())}"
+            f"opset {opset_of(model)} cannot be upgraded to {opset}: {one_line(error)}"
         ) from None
     inputs = [value for value in converted.graph.input if value.name not in aside]
     del converted.graph.input[:]

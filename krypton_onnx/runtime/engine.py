@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from krypton_onnx.errors import ModelError
+from krypton_onnx.errors import ModelError, one_line
 from krypton_onnx.numba_kernels import CPU_KERNELS
 from krypton_onnx.rewriter.emitter import ORIGIN, PATCH, THRESHOLD
 from krypton_onnx.rewriter.plan import Plan, plan_of
@@ -162,4 +162,4 @@ def _session(model: onnx.ModelProto, options: ort.SessionOptions, settings: Sess
             providers=list(settings.providers), provider_options=settings.provider_options,
         )  # fmt: skip
     except Exception as error:  # ONNX Runtime's exceptions share no base class
-        raise ModelError(f"ONNX Runtime cannot load the rewritten model: {' '.join(str(error).split())}") from error
+        raise ModelError(f"ONNX Runtime cannot load the rewritten model: {one_line(error)}") from error

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from krypton_onnx.errors import ImageError, ModelError
+from krypton_onnx.errors import ImageError, ModelError, one_line
 from krypton_onnx.rewriter import Plan, Source, load_model, plan_of, rewrite_model
 from krypton_onnx.rewriter.emitter import ORIGIN, PATCH, THRESHOLD
 from krypton_onnx.rewriter.normalize import find_image_input, graph_inputs, input_dims
@@ -144,7 +144,7 @@ class OcclusionSession:
                         providers=list(self._settings.providers), provider_options=self._settings.provider_options,
                     )  # fmt: skip
                 except Exception as error:  # ONNX Runtime's exceptions share no base class
-                    raise ModelError(f"ONNX Runtime cannot load the model: {' '.join(str(error).split())}") from error
+                    raise ModelError(f"ONNX Runtime cannot load the model: {one_line(error)}") from error
             return self._original
 
     def plan(self, image: np.ndarray | Mapping[str, np.ndarray] | None = None) -> Plan:
