@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import gc
-
 import onnx
 
 from krypton_onnx.rewriter.load import Source, load_model
@@ -27,6 +25,4 @@ def rewrite_model(
     model = load_model(source)
     if plan_of(model) is not None:
         return model
-    rewritten = rewrite(normalize(model, image_input, input_shape))
-    gc.collect()  # graphsurgeon's graphs are cyclic and hold every weight
-    return rewritten
+    return rewrite(normalize(model, image_input, input_shape))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from krypton_onnx.rewriter.channel_affine import as_affine, per_channel
 from krypton_onnx.rewriter.emitter import Emitter, Patch
 from krypton_onnx.rewriter.functions import FunctionText
 from krypton_onnx.rewriter.operators.fusion import ACTIVATIONS
@@ -38,8 +39,11 @@ def rewrite_affine(node: gs.Node, operands: list, emitter: Emitter) -> Patch | N
     shape = emitter.shape(patch.base)
     if emitter.types.get(patch.base.name, ("",))[0] != "tensor(float)" or shape != emitter.shape(node.outputs[0]):
         return None
-    value = _per_channel(other, patch.layout, shape) if isinstance(other, gs.Constant) else None
-    step = None if value is None else _as_affine(node.op, first, value)
+    if not isinstance(other, gs.Constant):
+        return None
+    axis = 1 if patch.layout == "NCHW" else 3
+    value = per_channel(np.asarray(other.values), 4, axis, shape[axis])
+    step = None if value is None else as_affine(node.op, first, value)
     if step is None:
         return None
     factor, offset = step
@@ -52,30 +56,6 @@ def rewrite_affine(node: gs.Node, operands: list, emitter: Emitter) -> Patch | N
     inputs = [patch.tensor, *_constants(node, emitter, factor, offset)]
     tensor = emitter.emit("ChannelAffine", node.name, inputs, attributes)
     return Patch(tensor, patch.geometry, node.outputs[0], patch.layout, patch.origin)
-
-
-def _as_affine(op: str, first: bool, value: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """(scale, shift) of x op value, or of value op x where x is not `first`."""
-    ones, zeros = np.ones_like(value), np.zeros_like(value)
-    if op == "Add":
-        return ones, value
-    if op == "Sub":
-        return (ones, -value) if first else (-ones, value)
-    if op == "Mul":
-        return value, zeros
-    return (1 / value, zeros) if first and value.all() else None
-
-
-def _per_channel(constant: gs.Constant, layout: str, shape: tuple) -> np.ndarray | None:
-    """float64 (C,) where the constant is a scalar or has one value a channel, else None."""
-    value = np.asarray(constant.values)
-    channel = 1 if layout == "NCHW" else 3
-    if value.dtype != np.float32 or value.ndim > 4:
-        return None
-    full = value.reshape((1,) * (4 - value.ndim) + value.shape)
-    if full.size not in (1, full.shape[channel]):
-        return None
-    return np.broadcast_to(full.astype(np.float64).ravel(), (shape[channel],)).copy()
 
 
 def _constants(node: gs.Node, emitter: Emitter, scale: np.ndarray, shift: np.ndarray) -> list[gs.Constant]:

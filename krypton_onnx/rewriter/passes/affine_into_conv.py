@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from krypton_onnx.rewriter.channel_affine import as_affine, per_channel
+
 
 def fold_affine_into_conv(graph: gs.Graph) -> bool:
     """Fold until nothing folds; True when the graph changed."""
@@ -34,23 +36,17 @@ def _fold_next(graph: gs.Graph, conv: gs.Node) -> bool:
         return False
     first = reader.inputs[0] is output
     other = reader.inputs[1 if first else 0]
-    if not isinstance(other, gs.Constant) or (reader.op == "Div" and not first):
+    if not isinstance(other, gs.Constant):
         return False
     weights = np.asarray(conv.inputs[1].values)
     channels = weights.shape[0]
-    value = _per_channel(np.asarray(other.values), channels, weights.ndim)
-    if value is None:
+    value = per_channel(np.asarray(other.values), weights.ndim, 1, channels)
+    step = None if value is None else as_affine(reader.op, first, value)
+    if step is None:
         return False
+    factor, offset = step
     bias = np.asarray(conv.inputs[2].values, np.float64) if len(conv.inputs) > 2 else np.zeros(channels)
-    factor = np.ones(channels)
-    if reader.op == "Add":
-        bias = bias + value
-    elif reader.op == "Sub":
-        factor = np.full(channels, 1.0 if first else -1.0)
-        bias = bias - value if first else value - bias
-    else:
-        factor = value if reader.op == "Mul" else 1.0 / value
-        bias = bias * factor
+    bias = bias * factor + offset
     scaled = weights * factor.reshape((-1,) + (1,) * (weights.ndim - 1))
     name = reader.name or reader.outputs[0].name
     conv.inputs = [
@@ -63,15 +59,3 @@ def _fold_next(graph: gs.Graph, conv: gs.Node) -> bool:
     reader.inputs.clear()
     conv.outputs = [result]
     return True
-
-
-def _per_channel(value: np.ndarray, channels: int, rank: int) -> np.ndarray | None:
-    """`value` as one float64 a channel of an NC... tensor of this rank, or None where it does not broadcast so."""
-    if value.dtype.kind != "f":
-        return None
-    if value.size == 1 and value.ndim <= rank:
-        return np.full(channels, float(value.ravel()[0]))
-    shape = (1,) * (rank - value.ndim) + value.shape if value.ndim <= rank else ()
-    if len(shape) == rank and shape[1] == channels and value.size == channels:
-        return value.astype(np.float64).ravel()
-    return None
