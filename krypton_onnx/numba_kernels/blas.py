@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import threadpoolctl
 
+from .weights import Columns
 from .workspace import aligned
 
 _UNPACKED = 1_000_000  # multiply-adds: OpenBLAS, kernel/x86_64/sgemm_small_kernel_permit_skylakex.c
@@ -50,27 +51,31 @@ class Piece(NamedTuple):
     weights: np.ndarray
     rows: int
 
+    @property
+    def depth(self) -> int:
+        return self.weights.shape[1]
 
-def pieces(weights: np.ndarray) -> list[Piece]:
-    """The stack of matrices weights (S, K, N), float32, cut and aligned for `multiply`."""
+    def multiply(self, a: np.ndarray, out: np.ndarray) -> None:
+        """out (S, P, N) = a (S, P, K) @ the piece (S, K, N); a and out have contiguous rows.
+
+        Rows that only round a block up hold whatever was there before: what NumPy would warn of is theirs, or the
+        model's.
+        """
+        with np.errstate(all="ignore"):
+            _multiply(a, self, out)
+
+
+def pieces(weights: Columns) -> list[Piece]:
+    """The weights (S, K, N), cut and aligned."""
     stack, depth, columns = weights.shape
     width, rows = _blocks(depth, columns)
     cut = []
     for first in range(0, columns, width):
         last = min(first + width, columns)
         part = aligned(stack * depth * (last - first)).reshape(stack, depth, last - first)
-        part[:] = weights[:, :, first:last]
+        part[:] = weights.take(first, last)
         cut.append(Piece(first, last, part, rows))
     return cut
-
-
-def multiply(a: np.ndarray, piece: Piece, out: np.ndarray) -> None:
-    """out (S, P, N) = a (S, P, K) @ the piece (S, K, N); a and out have contiguous rows.
-
-    Rows that only round a block up hold whatever was there before: what NumPy would warn of is theirs, or the model's.
-    """
-    with np.errstate(all="ignore"):
-        _multiply(a, piece, out)
 
 
 def _multiply(a: np.ndarray, piece: Piece, out: np.ndarray) -> None:

@@ -7,9 +7,9 @@ dilation 1 a tap row is one contiguous span of kw * C floats of the window.
 import numpy as np
 
 from .arguments import Residual, Source, Spatial
-from .blas import multiply, pieces
 from .compiled import kernel
 from .epilogue import Epilogue
+from .products import FinishedProducts
 from .rows import copy, gather
 from .workspace import floats
 
@@ -64,14 +64,16 @@ class ColumnConvolution:
         """weights float32 (M, C/group, kh, kw)."""
         outputs, each = weights.shape[:2]
         stacked = weights.reshape(groups, outputs // groups, each, -1)
-        self._pieces = pieces(stacked.transpose(0, 3, 2, 1).reshape(groups, -1, outputs // groups))
-        self._geometry, self._groups, self._epilogue = geometry, groups, epilogue
+        self._products = FinishedProducts(
+            stacked.transpose(0, 3, 2, 1).reshape(groups, -1, outputs // groups), epilogue
+        )
+        self._geometry, self._groups = geometry, groups
 
     def run(self, window: Source, channels: int, origin: np.ndarray, residual: Residual, out: np.ndarray) -> None:
         """Regions at origin (N,2) into out (N, eh, ew, M)."""
         n, height, width, outputs = out.shape
         (kernel_y, kernel_x), (stride_y, stride_x), (pad_y, pad_x), (dilation_y, dilation_x) = self._geometry
-        groups, depth = self._groups, self._pieces[0].weights.shape[1]
+        groups, depth = self._groups, self._products.depth
         rows = out.reshape(n, height, width * outputs)
         # (G, pixels, M/G): the output as the stacked product writes it.
         products = out.reshape(-1, groups, outputs // groups).transpose(1, 0, 2)
@@ -86,6 +88,6 @@ class ColumnConvolution:
                 *window, origin, channels, groups, kernel_y, kernel_x, stride_y, stride_x,
                 pad_y, pad_x, dilation_y, dilation_x, height, width, first, last, row, columns,
             )  # fmt: skip
-            for piece in self._pieces:
-                multiply(columns, piece, products[:, first * width : last * width, piece.first : piece.last])
-            self._epilogue.finish(rows, first, last, residual, origin)
+            self._products.run(
+                columns, products[:, first * width : last * width], rows, first, last, residual, origin
+            )

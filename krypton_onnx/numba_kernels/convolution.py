@@ -30,6 +30,9 @@ from .pointwise import PointwiseConvolution
 from .registry import Allocate, Compute, Kernel
 from .winograd import WinogradConvolution, suits
 
+# Regions so small that Winograd's tiles are mostly waste are rare, and cheap anyway: not worth keeping large weights.
+_KEPT_BYTES = 1 << 20
+
 
 class Convolution:
     """One node's algorithms, over the same weights and epilogue."""
@@ -38,18 +41,21 @@ class Convolution:
         outputs, each = weights.shape[:2]
         self._winograd: WinogradConvolution | None = None
         self._direct: ColumnConvolution | DepthwiseConvolution | None = None
+        self._columns: partial[ColumnConvolution] | None = None
         if each == 1 and groups == outputs:
             self._direct = DepthwiseConvolution(weights, geometry, epilogue)
         elif not strict and suits(weights, geometry, groups):
             self._winograd = WinogradConvolution(weights, geometry, epilogue)
-        # Its prepared weights are as large as the weights: beside Winograd's, only if an extent asks for them.
-        self._columns = partial(ColumnConvolution, weights, geometry, groups, epilogue)
+        # Beside Winograd, whose weights are four times as large, small ones are kept for extents that ask for them.
+        if self._winograd is None or weights.nbytes <= _KEPT_BYTES:
+            self._columns = partial(ColumnConvolution, np.array(weights), geometry, groups, epilogue)
 
     def algorithm(self, height: int, width: int) -> WinogradConvolution | ColumnConvolution | DepthwiseConvolution:
         """The fastest for regions of this extent."""
-        if self._winograd is not None and self._winograd.pays(height, width):
+        if self._winograd is not None and (self._columns is None or self._winograd.pays(height, width)):
             return self._winograd
         if self._direct is None:
+            assert self._columns is not None
             self._direct = self._columns()
         return self._direct
 
@@ -121,6 +127,7 @@ INCREMENTAL_CONV = _variants(Kernel(
     outputs=("float",),
     attributes={**SPATIAL_ATTRIBUTES, "group": "int", **ACTIVATION_ATTRIBUTES},
     make=_make_incremental,
+    consumed=(3,),
 ))  # fmt: skip
 
 POINTWISE_CONV = _variants(Kernel(
@@ -130,4 +137,5 @@ POINTWISE_CONV = _variants(Kernel(
     outputs=("float",),
     attributes=ACTIVATION_ATTRIBUTES,
     make=_make_pointwise,
+    consumed=(1,),
 ))  # fmt: skip

@@ -3,8 +3,8 @@
 import numpy as np
 
 from .arguments import NO_ORIGIN, Residual
-from .blas import multiply, pieces
 from .epilogue import Epilogue
+from .products import FinishedProducts
 
 # Floats of output (and of input) a chunk may take: it is read back at once by the epilogue.
 _CHUNK = 256 * 1024
@@ -16,8 +16,7 @@ class PointwiseConvolution:
 
     def __init__(self, weights: np.ndarray, epilogue: Epilogue) -> None:
         """weights float32 (M, C, 1, 1)."""
-        self._pieces = pieces(weights.reshape(1, *weights.shape[:2]).transpose(0, 2, 1))
-        self._epilogue = epilogue
+        self._products = FinishedProducts(weights.reshape(1, *weights.shape[:2]).transpose(0, 2, 1), epilogue)
 
     def run(self, patch: np.ndarray, origin: np.ndarray | None, residual: Residual, out: np.ndarray) -> None:
         """patch (N,h,w,C) into out (N,h,w,M); origin (N,2) places the patch where there is a residual."""
@@ -27,9 +26,9 @@ class PointwiseConvolution:
         rows = out.reshape(n, height, width * outputs)
         where = NO_ORIGIN if origin is None else origin
         step = max(_MIN_PIXELS, _CHUNK // (channels + outputs)) // max(width, 1) + 1
+        if self._products.at_once(residual):
+            step = max(1, n * height)
         for first in range(0, n * height, step):
             last = min(first + step, n * height)
             chunk = slice(first * width, last * width)
-            for piece in self._pieces:
-                multiply(pixels[:, chunk], piece, products[:, chunk, piece.first : piece.last])
-            self._epilogue.finish(rows, first, last, residual, where)
+            self._products.run(pixels[:, chunk], products[:, chunk], rows, first, last, residual, where)

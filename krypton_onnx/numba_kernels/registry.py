@@ -24,6 +24,7 @@ class Kernel:
     make        make(attributes, constants, strict) -> compute, called once a node when a session is created:
                 weights are transformed here. constants[i] is input i where it is a constant initializer, else
                 None. strict: no algorithm that trades accuracy for speed.
+    consumed    inputs of whose values compute() needs only the shape once make() had them as constants
     """
 
     op_type: str
@@ -32,3 +33,4 @@ class Kernel:
     outputs: tuple[str, ...]
     attributes: Mapping[str, str]
     make: Callable[[Mapping[str, object], Sequence[np.ndarray | None], bool], Compute]
+    consumed: tuple[int, ...] = ()

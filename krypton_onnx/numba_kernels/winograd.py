@@ -7,11 +7,14 @@ chunk of tiles, of whatever positions, are 36 (or 6) matrix products, in which t
 were more channels. Relative error about 1e-5: not for strict sessions.
 """
 
+from math import prod
+
 import numpy as np
 
 from .arguments import Residual, Source, Spatial
-from .blas import multiply, pieces
 from .epilogue import Epilogue
+from .products import products
+from .weights import Columns
 from .winograd_transforms import transform_input, transform_output
 from .workspace import floats
 
@@ -21,7 +24,9 @@ _G = np.array(
 )  # fmt: skip
 
 # Tiles a chunk: what it streams through the caches is mostly the transformed weights, once a chunk.
-_TILES = 192
+_TILES = 256
+# Floats of their transformed inputs: many channels would take much memory.
+_INPUT = 3 << 20
 # Floats of one group of tiles between the two passes of the output transform: they stay in the first-level cache.
 _TILE_SCRATCH = 8192
 
@@ -69,9 +74,16 @@ class WinogradConvolution:
 
     def __init__(self, weights: np.ndarray, geometry: Spatial, epilogue: Epilogue) -> None:
         """weights float32 (M, C, kh, kw)."""
-        self._pieces = pieces(transform_weights(weights))
+        outputs, channels = weights.shape[:2]
+        points = 6 ** sum(size > 1 for size in geometry.kernel)
+        parts = prod(-(-size // 3) for size in geometry.kernel)
+        transformed = Columns(
+            (points, parts * channels, outputs), lambda first, last: transform_weights(weights[first:last])
+        )
+        self._prepared = products("winograd", weights, transformed)
+        self._products = self._prepared.parts
         self._geometry, self._epilogue = geometry, epilogue
-        self._bias = [np.array(epilogue.bias[piece.first : piece.last]) for piece in self._pieces]
+        self._bias = [np.array(epilogue.bias[piece.first : piece.last]) for piece in self._products]
 
     def pays(self, height: int, width: int) -> bool:
         """Whether regions of this extent waste few enough of their tiles to be faster than a plain product."""
@@ -79,20 +91,21 @@ class WinogradConvolution:
         for size, extent in zip(self._geometry.kernel, (height, width), strict=True):
             tiles *= 6 * -(-size // 3) * -(-extent // 4) if size > 1 else extent
             plain *= size * extent
-        depth, outputs = self._pieces[0].weights.shape[1], self._epilogue.bias.size
+        depth, outputs = self._prepared.depth, self._epilogue.bias.size
         return plain >= (_OVERHEAD + _TRANSFORMS / depth + _TRANSFORMS / outputs) * tiles
 
     def run(self, window: Source, channels: int, origin: np.ndarray, residual: Residual, out: np.ndarray) -> None:
         """Regions at origin (N,2) into out (N, eh, ew, M)."""
         n, height, width, outputs = out.shape
         kernel_y, kernel_x = self._geometry.kernel
-        points, depth, _ = self._pieces[0].weights.shape
+        points = (6 if kernel_y > 1 else 1) * (6 if kernel_x > 1 else 1)
+        depth = self._prepared.depth
         parts = depth // channels
         tiles_x = -(-width // 4) if kernel_x > 1 else width
         columns = 4 * tiles_x + 3 * -(-kernel_x // 3) - 1 if kernel_x > 1 else width
         strips = n * (-(-height // 4) if kernel_y > 1 else height)
-        widest = self._pieces[0].last
-        most = _TILES // tiles_x + 1
+        widest = max(piece.last - piece.first for piece in self._products)
+        most = max(1, min(_TILES, _INPUT // (points * depth)) // tiles_x)
         # Chunks of about the same size.
         step = -(-strips // -(-strips // most)) if strips else 1
         together = max(1, min(tiles_x, _TILE_SCRATCH // (24 * widest)))
@@ -114,10 +127,10 @@ class WinogradConvolution:
                 zeros, e.reshape(6, columns * channels), e.reshape(6, columns, channels),
                 v.reshape(points, tiles * parts, channels),
             )  # fmt: skip
-            for piece, bias in zip(self._pieces, self._bias, strict=True):
+            for piece, bias in zip(self._products, self._bias, strict=True):
                 size = piece.last - piece.first
                 m = m_buffer[: points * tiles * size].reshape(points, tiles, size)
-                multiply(v.reshape(points, tiles, depth), piece, m)
+                piece.multiply(v.reshape(points, tiles, depth), m)
                 transform_output(
                     m.reshape(points, tiles * size), kernel_y, kernel_x, first, last, together,
                     scratch[: 24 * together * size].reshape(4, 6, together * size), scratch[-size:],

@@ -12,9 +12,9 @@ is computed from zeros and thrown away.
 
 import numpy as np
 
-from .compiled import choice, inline, kernel
+from .compiled import inline, kernel
 from .epilogue import add_residual, clamp
-from .rows import copy, fill, spans
+from .rows import copy, fill, spans, window_row
 
 _HALF, _ONE_AND_HALF, _TWO, _TWO_AND_HALF = np.float32(0.5), np.float32(1.5), np.float32(2), np.float32(2.5)
 _QUARTER, _EIGHTH, _FOUR, _EIGHT = np.float32(0.25), np.float32(0.125), np.float32(4), np.float32(8)
@@ -48,18 +48,6 @@ def _input_across(e, part, parts, f0, f1, f2, f3, f4, f5):
             f3[r, c] = a + _TWO * b
             f4[r, c] = a - _HALF * b
             f5[r, c] = v1 + v5 - _TWO * v3 + _ONE_AND_HALF * a
-
-
-@choice
-def _row(patch, n, top, left, view, y, end_y, x0, x1, channels, inside, zeros):
-    """Columns [x0, x1) of row y as one span: of the patch (if the columns are `inside` it), the view, or zeros."""
-    if y < 0 or y >= view.shape[0] or y >= end_y:
-        row = zeros[: (x1 - x0) * channels]
-    elif inside and y >= top and y < top + patch.shape[1]:
-        row = patch[n, y - top, (x0 - left) * channels : (x1 - left) * channels]
-    else:
-        row = view[y, x0 * channels : x1 * channels]
-    return row
 
 
 @kernel
@@ -107,18 +95,18 @@ def transform_input(
                 inside = span == 1
                 if down:
                     _input_down(
-                        _row(patch, n, top, left, view, y, end_y, x + x0, x + x1, channels, inside, zeros),
-                        _row(patch, n, top, left, view, y + 1, end_y, x + x0, x + x1, channels, inside, zeros),
-                        _row(patch, n, top, left, view, y + 2, end_y, x + x0, x + x1, channels, inside, zeros),
-                        _row(patch, n, top, left, view, y + 3, end_y, x + x0, x + x1, channels, inside, zeros),
-                        _row(patch, n, top, left, view, y + 4, end_y, x + x0, x + x1, channels, inside, zeros),
-                        _row(patch, n, top, left, view, y + 5, end_y, x + x0, x + x1, channels, inside, zeros),
+                        window_row(patch, n, top, left, view, y, end_y, x + x0, x + x1, channels, inside, zeros),
+                        window_row(patch, n, top, left, view, y + 1, end_y, x + x0, x + x1, channels, inside, zeros),
+                        window_row(patch, n, top, left, view, y + 2, end_y, x + x0, x + x1, channels, inside, zeros),
+                        window_row(patch, n, top, left, view, y + 3, end_y, x + x0, x + x1, channels, inside, zeros),
+                        window_row(patch, n, top, left, view, y + 4, end_y, x + x0, x + x1, channels, inside, zeros),
+                        window_row(patch, n, top, left, view, y + 5, end_y, x + x0, x + x1, channels, inside, zeros),
                         e[0, c0:c1], e[1, c0:c1], e[2, c0:c1], e[3, c0:c1], e[4, c0:c1], e[5, c0:c1],
                     )  # fmt: skip
                 else:
                     copy(
                         e[0, c0:c1],
-                        _row(patch, n, top, left, view, y, end_y, x + x0, x + x1, channels, inside, zeros),
+                        window_row(patch, n, top, left, view, y, end_y, x + x0, x + x1, channels, inside, zeros),
                     )
             for part_x in range(parts_x):
                 part = part_y * parts_x + part_x

@@ -13,10 +13,12 @@ import onnxruntime as ort
 from krypton_onnx.errors import ModelError, one_line
 from krypton_onnx.numba_kernels import CPU_KERNELS
 from krypton_onnx.rewriter.emitter import ORIGIN, PATCH, THRESHOLD
+from krypton_onnx.rewriter.functions import DOMAIN
 from krypton_onnx.rewriter.plan import Plan, plan_of
 from krypton_onnx.rewriter.rewrite import UNOCCLUDED
 from krypton_onnx.runtime import custom_ops
-from krypton_onnx.runtime.memory import release_freed_memory
+from krypton_onnx.runtime.custom_ops.detached import detach, provided
+from krypton_onnx.runtime.memory import release_freed_memory, return_free_pages
 from krypton_onnx.runtime.split import Crossing, find_crossing, full_model, incremental_model, materialize_model
 
 
@@ -71,7 +73,10 @@ class Engine:
 
     def _take_model(self) -> onnx.ModelProto:
         model, self._model = self._model, None
-        return model if model is not None else self._rewritten()
+        if model is None:
+            model = self._rewritten()
+        release_freed_memory()  # rewriting leaves cyclic graphs behind, which hold every weight
+        return model
 
     def _parts(self) -> _Sessions:
         """The two sessions, made when the first is needed."""
@@ -91,23 +96,45 @@ class Engine:
         first = settings.providers[0]
         on_cpu = (first if isinstance(first, str) else first[0]) == "CPUExecutionProvider"
         kernels = settings.kernels and on_cpu and custom_ops.register(options, CPU_KERNELS, settings.strict)
-        release_freed_memory()
-        # Each part is a copy with its weights: one at a time.
-        incremental = _session(incremental_model(model, self.plan, crossing), options, settings)
+        # Each part is a copy with its weights: one at a time, and what kernels make of the weights last.
         part = materialize_model(model, self.plan, crossing)
-        del model
         materialize = _session(part, _options(settings.workers), settings)
+        part = incremental_model(model, self.plan, crossing)
+        del model
+        detached = detach(part, CPU_KERNELS, DOMAIN) if kernels else {}
+        release_freed_memory()
+        with provided(detached):
+            incremental = _session(part, options, settings)
         return _Sessions(materialize, incremental, crossing, bool(kernels))
 
     def materialize(self, image: np.ndarray, others: Mapping[str, np.ndarray]) -> Views:
         """Views and unoccluded outputs of one image (1, ...) in the model's layout."""
+        views = self._materialize(image, others)
+        return_free_pages()  # of the activations between: as much as the views
+        return views
+
+    def _materialize(self, image: np.ndarray, others: Mapping[str, np.ndarray]) -> Views:
         parts = self._parts()
         feeds = {self.plan.image_input: image, **others}
-        names = [output.name for output in parts.materialize.get_outputs()]
-        results = parts.materialize.run_with_ort_values(
-            names, {name: ort.OrtValue.ortvalue_from_numpy(value) for name, value in feeds.items()}
-        )
-        values = dict(zip(names, results, strict=True))
+        binding = parts.materialize.io_binding()
+        for name, value in feeds.items():
+            binding.bind_cpu_input(name, np.ascontiguousarray(value))
+        outputs = parts.materialize.get_outputs()
+        ours: dict[str, ort.OrtValue] = {}  # these keep the memory alive; a binding's own list does not
+        for output in outputs:
+            # In memory of our own where the shape is known, so that all of the session's can be given back.
+            shape = [1 if index == 0 and not isinstance(size, int) else size for index, size in enumerate(output.shape)]
+            known = output.type == "tensor(float)" and all(isinstance(size, int) for size in shape)
+            if known and output.name in parts.crossing.views:
+                ours[output.name] = ort.OrtValue.ortvalue_from_numpy(np.empty(shape, np.float32))
+                binding.bind_ortvalue_output(output.name, ours[output.name])
+            else:
+                binding.bind_output(output.name, "cpu")
+        options = ort.RunOptions()
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        parts.materialize.run_with_iobinding(binding, options)
+        names = [output.name for output in outputs]
+        values = {**dict(zip(names, binding.get_outputs(), strict=True)), **ours}
         views = {name: values[name] for name in parts.crossing.views}
         for name in parts.crossing.passed:
             views[name] = ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(feeds[name]))

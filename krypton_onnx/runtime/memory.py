@@ -14,6 +14,11 @@ def release_freed_memory() -> None:
     for returning them grows with use), which doubled the peak memory of an explanation of VGG16.
     """
     gc.collect()
+    return_free_pages()
+
+
+def return_free_pages() -> None:
+    """The second half of it: quick, for memory that no cycle holds."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:

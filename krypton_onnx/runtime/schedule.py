@@ -17,6 +17,7 @@ NAIVE_BATCH = 16
 # that every run reads once more.
 MULTIPLY_ADDS_A_NODE = 2e6
 MULTIPLY_ADDS_A_WEIGHT = 32
+RUN_SHARE = 0.03
 
 
 def exact_plan(plan: Plan, grid: Grid, max_batch: int | None = None, workers: int = 1) -> batching.Plan[Batch]:
@@ -30,10 +31,21 @@ def exact_plan(plan: Plan, grid: Grid, max_batch: int | None = None, workers: in
     table = GeometryTable(**plan.table())
     if max_batch is None:
         share = -(-grid.positions // workers)
-        max_batch = int(np.clip(BATCH_BYTES // patch_bytes(plan, grid, table), 1, min(MAX_BATCH, share)))
+        most = BATCH_BYTES // patch_bytes(plan, grid, table)
+        # Half as many where a run still costs little beside its multiply-adds.
+        enough = -(-fixed // (RUN_SHARE * work(plan, grid, table)))
+        max_batch = int(np.clip(max(most // 2, min(most, enough)), 1, min(MAX_BATCH, share)))
     return batching.plan_grid(
         grid.tops, grid.lefts, grid.patch, table, max_batch=max_batch, fixed_cost=float(fixed)
     )
+
+
+def work(plan: Plan, grid: Grid, table: GeometryTable) -> float:
+    """Multiply-adds of a position, mean over the grid."""
+    height = table.extents(0, grid.tops, grid.patch[0]).mean(axis=0)
+    width = table.extents(1, grid.lefts, grid.patch[1]).mean(axis=0)
+    whole = sum(operator.multiply_adds for operator in plan.operators if operator.geometry is None)
+    return float(whole + (height * width * table.cost).sum()) or 1.0
 
 
 def patch_bytes(plan: Plan, grid: Grid, table: GeometryTable) -> int:

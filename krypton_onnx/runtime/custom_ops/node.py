@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from krypton_onnx.numba_kernels.registry import Kernel
+from krypton_onnx.runtime.custom_ops.detached import ATTRIBUTE, constants_of
 from krypton_onnx.runtime.custom_ops.ort_api import ELEMENT_TYPES, OrtApi, OrtApiError
 from krypton_onnx.runtime.custom_ops.tensors import TensorAccess
 
@@ -29,7 +30,12 @@ class Node:
             if constant is None:
                 self._fetched.append((index, dtype))
             self._inputs[index] = constant
+        detached = constants_of(_detached(api, info))
+        for index, constant in detached.items():
+            self._inputs[index] = constant
         self._compute = kernel.make(_attributes(kernel, api, info), tuple(self._inputs), strict)
+        for index, constant in detached.items():  # only its shape is needed from now on
+            self._inputs[index] = np.broadcast_to(np.zeros((), constant.dtype), constant.shape)
 
     def run(self, context: int) -> None:
         """context: address of the OrtKernelContext of this run."""
@@ -69,6 +75,13 @@ def _attributes(kernel: Kernel, api: OrtApi, info: int) -> dict[str, object]:
             if not str(error).startswith("No attribute"):
                 raise OrtApiError(f"attribute {name}: {error}") from None
     return attributes
+
+
+def _detached(api: OrtApi, info: int) -> str:
+    try:
+        return _read_string(api, info, ATTRIBUTE.encode())
+    except OrtApiError:  # as above
+        return ""
 
 
 def _read_int(api: OrtApi, info: int, name: bytes) -> int:

@@ -1,0 +1,187 @@
+"""Intel AMX from Numba: matrix tiles of 16 rows of 64 bytes, eight of them a thread, and products of bfloat16 tiles.
+
+The instructions are LLVM's intrinsics of the same names (Intel 64 and IA-32 Architectures Software Developer's Manual,
+vol. 1, chapter 18). Tile numbers are fixed when compiling, so there is one function a tile.
+"""
+
+import ctypes
+import os
+import platform
+import sys
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import llvmlite.binding
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic as _intrinsic
+
+SWITCH = "KRYPTON_ONNX_AMX"
+"""Environment variable: "0" keeps to ordinary vector instructions."""
+
+_NEEDED = ("amx-tile", "amx-bf16", "avx512f", "avx512bw")
+_SYS_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA = 158, 0x1023, 18  # Linux, x86-64
+
+_BYTE, _SHORT, _INT, _LONG, _FLOAT = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
+_POINTER = ir.PointerType(_BYTE)
+
+intrinsic: Callable[..., Any] = _intrinsic  # called from kernels without its first argument, the typing context
+
+
+@cache
+def available() -> bool:
+    """Whether this process may use the tiles. Linux hands them out on request, once for all threads of a process."""
+    if os.environ.get(SWITCH, "") == "0" or sys.platform != "linux" or platform.machine() != "x86_64":
+        return False
+    features = llvmlite.binding.get_host_cpu_features()
+    if not all(features.get(name) for name in _NEEDED):
+        return False
+    libc = ctypes.CDLL(None)
+    return libc.syscall(_SYS_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA) == 0
+
+
+def _call(builder: Any, name: str, tiles: tuple[int, ...], arguments: list[Any]) -> None:
+    signature = ir.FunctionType(ir.VoidType(), [_BYTE] * len(tiles) + [argument.type for argument in arguments])
+    function = builder.module.globals.get(name) or ir.Function(builder.module, signature, name)
+    builder.call(function, [ir.Constant(_BYTE, tile) for tile in tiles] + arguments)
+
+
+def _instruction(name: str, *tiles: int) -> Callable[..., Any]:
+    """On tiles only."""
+
+    @intrinsic
+    def instruction(typing: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            _call(builder, name, tiles, [])
+            return context.get_dummy_value()
+
+        return types.void(), generate
+
+    return instruction
+
+
+def _transfer(name: str, tile: int) -> Callable[..., Any]:
+    """(address, stride in bytes): a tile from or to memory."""
+
+    @intrinsic
+    def transfer(typing: Any, address: Any, stride: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            _call(builder, name, (tile,), [builder.inttoptr(arguments[0], _POINTER), arguments[1]])
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64), generate
+
+    return transfer
+
+
+@intrinsic
+def configure(typing: Any, address: Any) -> Any:
+    """Shapes of the tiles, from the 64 bytes at `address`; all tiles become zero."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _call(builder, "llvm.x86.ldtilecfg", (), [builder.inttoptr(arguments[0], _POINTER)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
+release = _instruction("llvm.x86.tilerelease")
+zero_0, zero_1, zero_2, zero_3 = (_instruction("llvm.x86.tilezero", tile) for tile in range(4))
+load_0, load_1, load_2, load_3, load_4, load_5, load_6, load_7 = (
+    _transfer("llvm.x86.tileloadd64", tile) for tile in range(8)
+)
+store_0, store_1, store_2, store_3 = (_transfer("llvm.x86.tilestored64", tile) for tile in range(4))
+# Two tiles of rows (4, 5) by two of columns (6, 7): products are summed in tiles 0 to 3.
+dot_0, dot_1, dot_2, dot_3 = (
+    _instruction("llvm.x86.tdpbf16ps", *tiles) for tiles in ((0, 4, 6), (1, 4, 7), (2, 5, 6), (3, 5, 7))
+)
+
+ROW = 32
+"""bfloat16 values of one row of a tile."""
+TILE = 1024
+"""Bytes of a whole tile."""
+
+
+def _widen(builder: Any) -> None:
+    """Use registers of 512 bits in this function; LLVM would cut them in halves."""
+    for attribute in ("min-legal-vector-width", "prefer-vector-width"):
+        # llvmlite itself knows only attributes without a value.
+        set.add(builder.function.attributes, f'"{attribute}"="512"')
+
+
+_FLOATS, _FLAGS = ir.VectorType(_FLOAT, ROW), ir.VectorType(ir.IntType(1), ROW)
+_INTS, _SHORTS = ir.VectorType(_INT, ROW), ir.VectorType(_SHORT, 2 * ROW)
+
+
+def _splat(builder: Any, value: Any, kind: Any) -> Any:
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(_INT, 0))
+    return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), ir.Constant(_INTS, [0] * ROW))
+
+
+def _first(builder: Any, count: Any) -> Any:
+    """Flags of the first `count` of 32."""
+    counts = _splat(builder, builder.trunc(count, _INT), _INTS)
+    return builder.icmp_signed("<", ir.Constant(_INTS, list(range(ROW))), counts)
+
+
+def _load(builder: Any, address: Any, wanted: Any) -> Any:
+    """The wanted ones of 32 floats at `address`, zero for the others."""
+    pointer = ir.PointerType(_FLOATS)
+    signature = ir.FunctionType(_FLOATS, [pointer, _INT, _FLAGS, _FLOATS])
+    name = "llvm.masked.load.v32f32.p0"
+    function = builder.module.globals.get(name) or ir.Function(builder.module, signature, name)
+    zeros = ir.Constant(_FLOATS, [0.0] * ROW)
+    return builder.call(function, [builder.inttoptr(address, pointer), ir.Constant(_INT, 4), wanted, zeros])
+
+
+def _store(builder: Any, value: Any, address: Any, wanted: Any) -> None:
+    """The wanted ones of 32 floats to `address`."""
+    pointer = ir.PointerType(_FLOATS)
+    signature = ir.FunctionType(ir.VoidType(), [_FLOATS, pointer, _INT, _FLAGS])
+    name = "llvm.masked.store.v32f32.p0"
+    function = builder.module.globals.get(name) or ir.Function(builder.module, signature, name)
+    builder.call(function, [value, builder.inttoptr(address, pointer), ir.Constant(_INT, 4), wanted])
+
+
+@intrinsic
+def split_row(typing: Any, source: Any, count: Any, target: Any) -> Any:
+    """min(count, 32) floats at `source` as sums of three bfloat16 each; the other ones of 32 are zero.
+
+    A float has 24 bits of mantissa and a bfloat16 has 8: cut off after 8 bits, what is left has 16, and of that 8 are
+    left after 8 more, so the sum is exact. The three rows go to target, target + TILE and target + 2 * TILE.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _widen(builder)
+        source, count, target = arguments
+        rest = _load(builder, source, _first(builder, count))
+        upper = ir.Constant(_INTS, [0xFFFF0000] * ROW)
+        odd = ir.Constant(_INTS, [2 * k + 1 for k in range(ROW)])
+        for part in range(3):
+            bits = builder.bitcast(rest, _INTS)
+            halves = builder.shuffle_vector(builder.bitcast(bits, _SHORTS), ir.Constant(_SHORTS, ir.Undefined), odd)
+            address = builder.add(target, ir.Constant(_LONG, part * TILE))
+            builder.store(halves, builder.inttoptr(address, ir.PointerType(halves.type)), align=64)
+            if part < 2:
+                rest = builder.fsub(rest, builder.bitcast(builder.and_(bits, upper), _FLOATS))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def clamp_row(typing: Any, address: Any, count: Any, low: Any, high: Any) -> Any:
+    """min(count, 32) floats at `address`, limited to [low, high] in place; NaN stays NaN."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _widen(builder)
+        address, count, low, high = arguments
+        wanted = _first(builder, count)
+        value = _load(builder, address, wanted)
+        for order, limit in (("<", _splat(builder, low, _FLOATS)), (">", _splat(builder, high, _FLOATS))):
+            value = builder.select(builder.fcmp_ordered(order, value, limit), limit, value)
+        _store(builder, value, address, wanted)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.float32, types.float32), generate
