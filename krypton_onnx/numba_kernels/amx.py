@@ -144,6 +144,19 @@ def _store(builder: Any, value: Any, address: Any, wanted: Any) -> None:
     builder.call(function, [value, builder.inttoptr(address, pointer), ir.Constant(_INT, 4), wanted])
 
 
+def _store_parts(builder: Any, rest: Any, target: Any) -> None:
+    """32 floats as three rows of bfloat16, cut off one after the other."""
+    upper = ir.Constant(_INTS, [0xFFFF0000] * ROW)
+    odd = ir.Constant(_INTS, [2 * k + 1 for k in range(ROW)])
+    for part in range(3):
+        bits = builder.bitcast(rest, _INTS)
+        halves = builder.shuffle_vector(builder.bitcast(bits, _SHORTS), ir.Constant(_SHORTS, ir.Undefined), odd)
+        address = builder.add(target, ir.Constant(_LONG, part * TILE))
+        builder.store(halves, builder.inttoptr(address, ir.PointerType(halves.type)), align=64)
+        if part < 2:
+            rest = builder.fsub(rest, builder.bitcast(builder.and_(bits, upper), _FLOATS))
+
+
 @intrinsic
 def split_row(typing: Any, source: Any, count: Any, target: Any) -> Any:
     """min(count, 32) floats at `source` as sums of three bfloat16 each; the other ones of 32 are zero.
@@ -155,19 +168,35 @@ def split_row(typing: Any, source: Any, count: Any, target: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         _widen(builder)
         source, count, target = arguments
-        rest = _load(builder, source, _first(builder, count))
-        upper = ir.Constant(_INTS, [0xFFFF0000] * ROW)
-        odd = ir.Constant(_INTS, [2 * k + 1 for k in range(ROW)])
-        for part in range(3):
-            bits = builder.bitcast(rest, _INTS)
-            halves = builder.shuffle_vector(builder.bitcast(bits, _SHORTS), ir.Constant(_SHORTS, ir.Undefined), odd)
-            address = builder.add(target, ir.Constant(_LONG, part * TILE))
-            builder.store(halves, builder.inttoptr(address, ir.PointerType(halves.type)), align=64)
-            if part < 2:
-                rest = builder.fsub(rest, builder.bitcast(builder.and_(bits, upper), _FLOATS))
+        _store_parts(builder, _load(builder, source, _first(builder, count)), target)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def split_sum(
+    typing: Any, source: Any, stride: Any, factor_0: Any, factor_1: Any, factor_2: Any, target: Any
+) -> Any:  # fmt: skip
+    """As split_row, of the sum of 32 floats at source, source + stride and source + 2 * stride, each times a factor.
+
+    Addresses are multiples of 64.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _widen(builder)
+        source, stride, *factors, target = arguments
+        total = ir.Constant(_FLOATS, [0.0] * ROW)
+        for factor in factors:
+            values = builder.load(builder.inttoptr(source, ir.PointerType(_FLOATS)), align=64)
+            product = builder.fmul(values, _splat(builder, factor, _FLOATS), flags=("contract",))
+            total = builder.fadd(total, product, flags=("contract",))
+            source = builder.add(source, stride)
+        _store_parts(builder, total, target)
+        return context.get_dummy_value()
+
+    signature = (types.int64, types.int64, types.float32, types.float32, types.float32, types.int64)
+    return types.void(*signature), generate
 
 
 @intrinsic

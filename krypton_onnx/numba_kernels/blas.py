@@ -73,7 +73,7 @@ def pieces(weights: Columns) -> list[Piece]:
     for first in range(0, columns, width):
         last = min(first + width, columns)
         part = aligned(stack * depth * (last - first)).reshape(stack, depth, last - first)
-        part[:] = weights.take(first, last)
+        part[:] = weights.whole(first, last)
         cut.append(Piece(first, last, part, rows))
     return cut
 

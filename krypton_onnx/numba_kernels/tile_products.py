@@ -116,20 +116,25 @@ def _split_rows(source, depth, first, last, step, target, strip):
 
 
 @inline
-def _split_weights(source, first, last, target):
-    """Rows [first, last) of the tiles (one or two) of one step, float32, into their parts."""
+def _split_weights(source, matrix, factor_0, factor_1, factor_2, first, last, target):
+    """Rows [first, last) of the tiles (one or two) of one step into their parts: of three matrices' sum, or of one."""
     for r in range(first, last):
-        amx.split_row(source + 128 * r, 32, target + (r >> 4) * 3072 + 64 * (r & 15))
+        to = target + (r >> 4) * 3072 + 64 * (r & 15)
+        if factor_1 == 0:  # the points 0 and infinity take the first or the last tap alone
+            amx.split_row(source + 128 * r + (0 if factor_2 == 0 else 2 * matrix), 32, to)
+        else:
+            amx.split_sum(source + 128 * r, matrix, factor_0, factor_1, factor_2, to)
 
 
 @kernel
 def multiply_tiles(
-    a, weights, whole, bias, biased, out, stack_stride, row_stride, columns, most, clamped, low, high, shapes, rows,
-    parts,
+    a, weights, whole, factors, bias, biased, out, stack_stride, row_stride, columns, most, clamped, low, high,
+    shapes, rows, parts,
 ):  # fmt: skip
     """out (S, P, columns) = a (S, P, K) @ weights (+ bias where `biased`), clamped where `clamped`.
 
-    weights uint8 (S, bytes): `pack`'s, whole floats where `whole`, else split; bias float32 (columns rounded up to
+    weights uint8 (matrices, bytes): `pack`'s, whole floats where `whole`, else split; factors float32 (n, 3): if there
+    are any, matrix s is made of three (`Columns`), else n is 0; bias float32 (columns rounded up to
     16,); out float32 (floats,), of which a row takes row_stride and a matrix stack_stride; shapes uint8 (64,), rows
     float32 (twice `most` split rows,) and parts float32 (twice the split weights of 32 columns,): scratch.
 
@@ -156,8 +161,13 @@ def multiply_tiles(
         _split_rows(source, depth, 0, min(most, count), t, here, strip)
     if whole:
         tiles = 1 if columns <= 16 else 2
+        one, two, three = np.float32(1), np.float32(0), np.float32(0)
+        if len(factors):
+            one, two, three = factors[0, 0], factors[0, 1], factors[0, 2]
         for t in range(steps):
-            _split_weights(weights_at + t * tiles * tile, 0, 16 * tiles, taps_here + t * tiles * 3072)
+            _split_weights(
+                weights_at + t * tiles * tile, matrix, one, two, three, 0, 16 * tiles, taps_here + t * tiles * 3072
+            )  # fmt: skip
     for s in range(stack):
         for first in range(0, count, most):
             height = min(most, count - first)
@@ -176,7 +186,12 @@ def multiply_tiles(
                     taps = taps_here
                     following_block = block + 1 if block + 1 < blocks else 0
                     weights_next = weights_at + following_block * steps * 2 * tile
-                    weights_next += (s if following_block else after) * matrix
+                    stored = s if following_block else after
+                    if len(factors):
+                        point = stored % len(factors)
+                        one, two, three = factors[point, 0], factors[point, 1], factors[point, 2]
+                        stored = stored // len(factors) * 3
+                    weights_next += stored * matrix
                     tiles_next = 1 if columns - _BLOCK * following_block <= 16 else 2
                     if following_block == 0 and ahead == 0:
                         tiles_next = 0
@@ -213,7 +228,7 @@ def multiply_tiles(
                         if whole:
                             weights_first = (i >> 5) * part
                             _split_weights(
-                                weights_next + t * tiles_next * tile, weights_first,
+                                weights_next + t * tiles_next * tile, matrix, one, two, three, weights_first,
                                 min(weights_first + part, 16 * tiles_next), taps_there + t * tiles_next * 3072,
                             )  # fmt: skip
                         if tiles == 2:
@@ -252,12 +267,14 @@ def _split(values: np.ndarray) -> np.ndarray:
 
 
 def pack(weights: Columns, whole: bool) -> np.ndarray:
-    """Weights (S, K, N) for `multiply_tiles`: uint8 (S, bytes).
+    """Weights (S, K, N) for `multiply_tiles`: uint8 (S, bytes), or for fewer matrices where they are made of others.
 
     A block of 32 columns after the other; in it 32 values of the depth after the other; of them one or two tiles: row
     k of a tile holds values 2k and 2k + 1 of 16 columns. A tile is float32 where `whole`, else its three parts.
     """
     stack, depth, columns = weights.shape
+    if weights.factors is not None:
+        stack = stack // len(weights.factors) * 3
     steps, tiles = -(-depth // 32), -(-columns // 16)
     tile = 2 * amx.TILE if whole else 3 * amx.TILE
     packed = aligned(stack * steps * tiles * tile // 4).view(np.uint8).reshape(stack, -1)
@@ -293,6 +310,8 @@ class TileProduct:
         # Whole floats take two thirds of the memory. To split them again for a few hundred rows costs some percent.
         self._whole = stack >= _TALL_STACK
         self._weights = pack(weights.part(first, last), self._whole)
+        factors = np.zeros((0, 3)) if weights.factors is None else weights.factors
+        self._factors = np.array(factors, np.float32)
         self._bias = aligned(-(-self._columns // 16) * 16)
         self._bias[:] = 0
         if bias is not None:
@@ -319,7 +338,7 @@ class TileProduct:
         strip = -(-self.depth // amx.ROW) * 3 * amx.TILE // 4  # floats of 16 split rows
         most = min(-(-a.shape[1] // 32) * 32, _WHOLE_ROWS) if self._whole else _ROWS
         multiply_tiles(
-            a, self._weights, self._whole, self._bias, biased, flat, stack_stride, row_stride, self._columns, most,
-            low > -np.inf or high < np.inf, low, high, floats("tile shapes", 16).view(np.uint8),
+            a, self._weights, self._whole, self._factors, self._bias, biased, flat, stack_stride, row_stride,
+            self._columns, most, low > -np.inf or high < np.inf, low, high, floats("tile shapes", 16).view(np.uint8),
             floats("split rows", 2 * strip * most // 16), floats("split weights", 4 * strip),
         )  # fmt: skip

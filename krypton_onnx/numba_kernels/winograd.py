@@ -26,7 +26,7 @@ _G = np.array(
 # Tiles a chunk: what it streams through the caches is mostly the transformed weights, once a chunk.
 _TILES = 256
 # Floats of their transformed inputs: many channels would take much memory.
-_INPUT = 3 << 20
+_INPUT = 4 << 20
 # Floats of one group of tiles between the two passes of the output transform: they stay in the first-level cache.
 _TILE_SCRATCH = 8192
 
@@ -50,23 +50,32 @@ def suits(weights: np.ndarray, geometry: Spatial, groups: int) -> bool:
     )
 
 
-def _along(taps: np.ndarray, size: int) -> np.ndarray:
-    """Transform the last axis, `size` taps: (..., size) -> (points, parts, ...)."""
+def _along(taps: np.ndarray, size: int, matrix: np.ndarray) -> np.ndarray:
+    """Transform the last axis, `size` taps, three at a time by matrix (n, 3): (..., size) -> (n, parts, ...)."""
     if size == 1:
         return np.moveaxis(taps, -1, 0)[None]
     parts = -(-size // 3)
     padded = np.zeros((*taps.shape[:-1], 3 * parts))
     padded[..., :size] = taps
-    return np.moveaxis(padded.reshape(*taps.shape[:-1], parts, 3) @ _G.T, (-1, -2), (0, 1))
+    return np.moveaxis(padded.reshape(*taps.shape[:-1], parts, 3) @ matrix.T, (-1, -2), (0, 1))
 
 
-def transform_weights(weights: np.ndarray) -> np.ndarray:
-    """weights (M, C, kh, kw) -> float32 (points, parts*C, M)."""
+def _transform(weights: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """weights (M, C, kh, kw) -> float32 (points, parts*C, M); `matrix` transforms the rows."""
     outputs, channels, kernel_y, kernel_x = weights.shape
-    across = _along(weights.astype(np.float64), kernel_x)  # (px, qx, M, C, kh)
-    both = _along(across, kernel_y)  # (py, qy, px, qx, M, C)
+    across = _along(weights.astype(np.float64), kernel_x, matrix)  # (px, qx, M, C, kh)
+    both = _along(across, kernel_y, _G)  # (py, qy, px, qx, M, C)
     points, parts = both.shape[0] * both.shape[2], both.shape[1] * both.shape[3]
     return both.transpose(0, 2, 1, 3, 5, 4).reshape(points, parts * channels, outputs).astype(np.float32)
+
+
+def transformed(weights: np.ndarray) -> Columns:
+    """weights (M, C, kh, kw) -> (points, parts*C, M)."""
+    outputs, channels, *kernel = weights.shape
+    shape = (6 ** sum(size > 1 for size in kernel), prod(-(-size // 3) for size in kernel) * channels, outputs)
+    if min(kernel) == 1:
+        return Columns(shape, lambda first, last: _transform(weights[first:last], _G))
+    return Columns(shape, lambda first, last: _transform(weights[first:last], np.eye(3)), _G)
 
 
 class WinogradConvolution:
@@ -74,13 +83,7 @@ class WinogradConvolution:
 
     def __init__(self, weights: np.ndarray, geometry: Spatial, epilogue: Epilogue) -> None:
         """weights float32 (M, C, kh, kw)."""
-        outputs, channels = weights.shape[:2]
-        points = 6 ** sum(size > 1 for size in geometry.kernel)
-        parts = prod(-(-size // 3) for size in geometry.kernel)
-        transformed = Columns(
-            (points, parts * channels, outputs), lambda first, last: transform_weights(weights[first:last])
-        )
-        self._prepared = products("winograd", weights, transformed)
+        self._prepared = products("winograd", weights, transformed(weights))
         self._products = self._prepared.parts
         self._geometry, self._epilogue = geometry, epilogue
         self._bias = [np.array(epilogue.bias[piece.first : piece.last]) for piece in self._products]

@@ -22,22 +22,32 @@ RUN_SHARE = 0.03
 
 def exact_plan(plan: Plan, grid: Grid, max_batch: int | None = None, workers: int = 1) -> batching.Plan[Batch]:
     """Batches whose regions are nearly truly clipped; max_batch None chooses by memory, some for every worker."""
+    table = GeometryTable(**plan.table())
+    if max_batch is None:
+        max_batch = default_batch(plan, grid, workers)
+    return batching.plan_grid(
+        grid.tops, grid.lefts, grid.patch, table, max_batch=max_batch, fixed_cost=_fixed_cost(plan)
+    )
+
+
+def _fixed_cost(plan: Plan) -> float:
+    """Multiply-adds that one more run costs."""
     weights = sum(
         operator.multiply_adds / np.prod(plan.geometries[operator.geometry].frame)
         for operator in plan.operators
         if operator.geometry is not None
     )
-    fixed = MULTIPLY_ADDS_A_NODE * len(plan.operators) + MULTIPLY_ADDS_A_WEIGHT * weights
+    return float(MULTIPLY_ADDS_A_NODE * len(plan.operators) + MULTIPLY_ADDS_A_WEIGHT * weights)
+
+
+def default_batch(plan: Plan, grid: Grid, workers: int) -> int:
+    """Most positions of a batch: by the memory of their activations, and some batches for every worker."""
     table = GeometryTable(**plan.table())
-    if max_batch is None:
-        share = -(-grid.positions // workers)
-        most = BATCH_BYTES // patch_bytes(plan, grid, table)
-        # Half as many where a run still costs little beside its multiply-adds.
-        enough = -(-fixed // (RUN_SHARE * work(plan, grid, table)))
-        max_batch = int(np.clip(max(most // 2, min(most, enough)), 1, min(MAX_BATCH, share)))
-    return batching.plan_grid(
-        grid.tops, grid.lefts, grid.patch, table, max_batch=max_batch, fixed_cost=float(fixed)
-    )
+    most = BATCH_BYTES // patch_bytes(plan, grid, table)
+    # Half as many where a run still costs little beside its multiply-adds.
+    enough = -(-_fixed_cost(plan) // (RUN_SHARE * work(plan, grid, table)))
+    share = -(-grid.positions // workers)
+    return int(np.clip(max(most // 2, min(most, enough)), 1, min(MAX_BATCH, share)))
 
 
 def work(plan: Plan, grid: Grid, table: GeometryTable) -> float:

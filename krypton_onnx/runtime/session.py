@@ -18,6 +18,7 @@ from krypton_onnx.rewriter.emitter import ORIGIN, PATCH, THRESHOLD
 from krypton_onnx.rewriter.normalize import find_image_input, graph_inputs, input_dims
 from krypton_onnx.rewriter.rewrite import UNOCCLUDED, image_layout
 from krypton_onnx.runtime.batching import Batch
+from krypton_onnx.runtime.budget import fit_memory
 from krypton_onnx.runtime.engine import Engine, SessionSettings, Views
 from krypton_onnx.runtime.explain import MapInProgress, RunBatch, fill_map
 from krypton_onnx.runtime.grid import Fill, Grid, Patches, make_grid
@@ -170,6 +171,7 @@ class OcclusionSession:
         seed: int = 0,
         progress: Callable[[int, int], None] | None = None,
         on_update: Callable[[HeatMap], None] | None = None,
+        memory_budget: int | None = None,
     ) -> HeatMap:
         """An occlusion map of one image.
 
@@ -188,6 +190,8 @@ class OcclusionSession:
         batch_size : most positions of one run; None chooses.
         time_budget : seconds after which no further batch starts; the map is then not complete.
         progress : callable(done, total), positions. on_update : callable(heat_map), as the map fills.
+        memory_budget : bytes that the process may take while the map is computed (exact mode); batches are made as
+            small as that asks for. To create the session's own parts, when the first image comes, is not counted.
 
         Raises ImageError where the image or an argument is at fault, ModelError where the model is.
         """
@@ -199,6 +203,8 @@ class OcclusionSession:
             raise ImageError(f"batch_size must be an integer of at least 1, got {batch_size!r}")
         if time_budget is not None and not (isinstance(time_budget, (int, float)) and time_budget >= 0):
             raise ImageError(f"time_budget must be a number of seconds, got {time_budget!r}")
+        if memory_budget is not None and not (isinstance(memory_budget, (int, np.integer)) and memory_budget > 0):
+            raise ImageError(f"memory_budget must be a number of bytes, got {memory_budget!r}")
         array, given = split_feeds(image, self._image_input)
         others = other_feeds(given, self._others)
         layout = self.layout
@@ -212,20 +218,26 @@ class OcclusionSession:
             batch, others, grid, patches, scorer, targets, batch_size, self._settings.workers,
             time_budget, progress, on_update,
         )  # fmt: skip
-        return self._naive(engine, question) if mode == "naive" else self._exact(engine, question)
+        return self._naive(engine, question) if mode == "naive" else self._exact(engine, question, memory_budget)
 
-    def _exact(self, engine: Engine, question: _Question) -> HeatMap:
+    def _exact(self, engine: Engine, question: _Question, memory_budget: int | None) -> HeatMap:
         scorer = question.scorer
         views: Views = engine.materialize(question.image, question.others)
         baseline = scorer([views.unoccluded[name] for name in scorer.tensors(base=True, unoccluded=UNOCCLUDED)])[0]
-        batches = exact_plan(engine.plan, question.grid, question.batch_size, question.workers).batches
         no_cap = np.ones(1, np.float32)  # propagation threshold 1.0: exact
         names = scorer.tensors(base=False)
 
         def run(tops: np.ndarray, lefts: np.ndarray, patches: np.ndarray) -> np.ndarray:
             return scorer(engine.run(views, tops, lefts, patches, names, no_cap))
 
-        return question.answer("exact", baseline, batches, run, question.workers)
+        workers, most = question.workers, question.batch_size
+        if memory_budget is not None:
+            first = question.grid.tops[:1], question.grid.lefts[:1]
+            run(*first, question.patches(*first)[0])  # what kernels and sessions take at their first run is there now
+            workers, fitting = fit_memory(engine.plan, question.grid, memory_budget, workers)
+            most = fitting if most is None else min(most, fitting)
+        batches = exact_plan(engine.plan, question.grid, most, workers).batches
+        return question.answer("exact", baseline, batches, run, workers)
 
     def _naive(self, engine: Engine, question: _Question) -> HeatMap:
         session, names = self._naive_session(engine, question.scorer)
