@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
+import stages
 from machine import OtherWork, environment
 from measuring import Bodies, Naive, plain_session, with_logits
 from memory import measure_peak
@@ -34,6 +35,7 @@ from krypton_onnx.tolerance import exactness_tolerance
 
 TARGETS = 5  # the classes compared: those of the highest scores
 BODIES_OVER_EXACT = 2.0  # a first guess of how much longer the bodies take, to size their slices
+STAGES_SECONDS = 15.0  # an exact map that takes longer is timed part by part on every second row and column
 LOGIT_PLACES = ((0.0, 0.0), (0.5, 0.5), (1.0, 1.0), (0.3, 0.8))  # of the grid's height and width
 
 
@@ -54,8 +56,13 @@ class Settings:
 QUICK = {"rounds": 1, "naive_seconds": 0.5, "bodies_seconds": 2.0, "memory_seconds": 1.0, "stride": (8, 8)}
 
 
-def measure(model: Model, settings: Settings, scratch: Path, allowance: float, deadline: float) -> Measurement:
-    """One model. allowance: seconds it may take; a second round is allowed to exceed it, up to the deadline."""
+def measure(
+    model: Model, settings: Settings, scratch: Path, allowance: float, deadline: float, cold: bool = False
+) -> Measurement:
+    """One model. allowance: seconds it may take; a second round is allowed to exceed it, up to the deadline.
+
+    cold: also measure a start without compiled kernels.
+    """
     start = time.monotonic()
     options = ort.SessionOptions()
     options.intra_op_num_threads = settings.threads
@@ -73,6 +80,13 @@ def measure(model: Model, settings: Settings, scratch: Path, allowance: float, d
         )
         for mode in ("naive", "exact")
     }
+    cold_start_s = None
+    if cold:
+        (scratch / "kernels").mkdir()
+        cold_start_s = measure_peak(
+            "exact", model.path, scratch / "image.npy", grid.patch, grid.stride, settings.threads, 0.0,
+            scratch / "kernels",
+        ).first_progress_s  # fmt: skip
     naive = Naive(model.path, image, plan.layout, grid, settings.threads)
     targets = np.argsort(-naive.baseline)[:TARGETS].tolist()
     bodies = Bodies(model.path, image, grid, settings.threads)
@@ -114,6 +128,12 @@ def measure(model: Model, settings: Settings, scratch: Path, allowance: float, d
         if now - start + (now - begin) > allowance and (index >= 1 or now + (now - begin) > deadline):
             break
     other_work = others.share()
+    # On a coarser grid where the map takes long: the shares are much the same.
+    seconds = times["exact"][0] * grid.positions / 1e3
+    coarse = [side * (1 if seconds < STAGES_SECONDS else 2) for side in grid.stride]
+    shares = stages.measure(
+        lambda: session.explain(image, **{**question, "stride": tuple(coarse)}), settings.threads
+    )
 
     differences = {"output": worst_difference(naive, maps["exact"], targets)}
     differences["bodies output"] = worst_difference(naive, maps["bodies"], targets)
@@ -129,7 +149,9 @@ def measure(model: Model, settings: Settings, scratch: Path, allowance: float, d
         bodies_share=float(np.isfinite(maps["bodies"]).any(axis=(0, 1)).mean()), differences=differences,
         peak_mb={mode: peak.peak_mb for mode, peak in peaks.items()}, imports_mb=peaks["naive"].imports_mb,
         first_progress_s=peaks["exact"].first_progress_s,
-        bodies_load_s=bodies.load_s, seconds=time.monotonic() - start,
+        bodies_load_s=bodies.load_s, seconds=time.monotonic() - start, cold_start_s=cold_start_s,
+        multiply_adds=sum(row.multiply_adds for row in inspection.operators) / inspection.achieved_redundancy_ratio,
+        stages=shares,
     )  # fmt: skip
 
 
@@ -198,7 +220,7 @@ def run(
         allowance = max(0.0, deadline - now) / (len(models) - index)
         print(f"[{index + 1}/{len(models)}] {model.name} (about {allowance:.0f} s)", file=sys.stderr, flush=True)
         try:
-            measured.append(measure(model, settings, scratch, allowance, deadline))
+            measured.append(measure(model, settings, scratch, allowance, deadline, cold=index == 0))
             row = measured[-1]
             summary = f"{row.speedup:.2f}x naive, bodies {row.bodies_speedup:.2f}x, R {row.true_r:.2f}"
             print(f"    {summary}; {row.seconds:.0f} s", file=sys.stderr, flush=True)

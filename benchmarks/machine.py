@@ -10,8 +10,9 @@ from pathlib import Path
 
 import onnxruntime as ort
 from report import Environment
+from stages import gemm_peak
 
-from krypton_onnx.numba_kernels import CPU_KERNELS
+from krypton_onnx.numba_kernels import CPU_KERNELS, amx
 from krypton_onnx.runtime import custom_ops
 from krypton_onnx.runtime.session import available_cores
 
@@ -26,6 +27,8 @@ def environment() -> Environment:
         cpu=cpu_model(),
         kernels=bool(custom_ops.register(ort.SessionOptions(), CPU_KERNELS, False)),
         date=datetime.date.today().isoformat(),
+        gemm_peak=gemm_peak(),
+        amx=amx.available(),
     )
 
 

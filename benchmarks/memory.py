@@ -38,10 +38,12 @@ class Peak:
 
 
 def measure_peak(
-    mode: str, path: Path, image: Path, patch: tuple[int, int], stride: tuple[int, int], threads: int, seconds: float
-) -> Peak:
+    mode: str, path: Path, image: Path, patch: tuple[int, int], stride: tuple[int, int], threads: int, seconds: float,
+    kernel_cache: Path | None = None,
+) -> Peak:  # fmt: skip
     """mode: "naive" (batches of 16 images) or "exact" (as users run it); `seconds` of work after the first batch.
 
+    kernel_cache: a folder for compiled kernels, in the place of the usual one; empty for a cold start.
     Exact mode runs its largest batches first, so a part of the grid has the peak of the whole.
     Raises RuntimeError where the process fails.
     """
@@ -49,7 +51,12 @@ def measure_peak(
         "mode": mode, "path": str(path), "image": str(image), "patch": patch, "stride": stride, "threads": threads,
         "seconds": seconds, "started": time.time(),
     }  # fmt: skip
-    done = subprocess.run([sys.executable, __file__, json.dumps(question)], capture_output=True, text=True)
+    environment = dict(os.environ)
+    if kernel_cache is not None:
+        environment["NUMBA_CACHE_DIR"] = str(kernel_cache)
+    done = subprocess.run(
+        [sys.executable, __file__, json.dumps(question)], capture_output=True, text=True, env=environment
+    )
     if done.returncode:
         raise RuntimeError(f"peak memory of {mode} mode: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
     return Peak(**json.loads(done.stdout.splitlines()[-1]))

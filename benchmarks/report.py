@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
-FORMAT = 1
+FORMAT = 2
 QUIET = 0.05  # other work below this share does not matter
 
 
@@ -20,6 +20,8 @@ class Environment:
     cpu: str
     kernels: bool
     date: str
+    gemm_peak: float = 0.0  # billions of multiply-adds a second, float32, all cores, by BLAS
+    amx: bool = False  # whether our products use Intel AMX
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ class Measurement:
     other_work: share of the machine's time that other processes had meanwhile; None where it is not known.
     differences: by the scores compared. peak_mb: by mode. first_progress_s: of exact mode in a fresh process.
     bodies_load_s: to rewrite the model and make its sessions in stock ONNX Runtime.
+    cold_start_s: as first_progress_s, with no kernel compiled yet; None where it was not measured.
+    multiply_adds: of a position, as the batches compute it, convolutions only. stages: part of exact mode -> share of
+    the workers' time.
     """
 
     model: str
@@ -70,6 +75,9 @@ class Measurement:
     first_progress_s: float
     bodies_load_s: float
     seconds: float
+    cold_start_s: float | None = None
+    multiply_adds: float = 0.0
+    stages: dict[str, float] = field(default_factory=dict)
 
     @property
     def naive_ms(self) -> float:
@@ -82,6 +90,11 @@ class Measurement:
     @property
     def bodies_ms(self) -> float:
         return median(self.bodies)
+
+    @property
+    def rate(self) -> float:
+        """Billions of multiply-adds a second, as plain convolutions of the regions would need them."""
+        return self.multiply_adds / self.exact_ms / 1e6
 
     @property
     def speedup(self) -> float:
@@ -102,7 +115,9 @@ class Measurement:
         return all(difference.within for difference in self.differences.values())
 
     def to_dict(self) -> dict[str, Any]:
-        derived = ("naive_ms", "exact_ms", "bodies_ms", "speedup", "speedup_range", "bodies_speedup", "exact_is_exact")
+        derived = (
+            "rate", "naive_ms", "exact_ms", "bodies_ms", "speedup", "speedup_range", "bodies_speedup", "exact_is_exact",
+        )  # fmt: skip
         return {**asdict(self), **{name: getattr(self, name) for name in derived}}
 
 
@@ -139,6 +154,12 @@ class Report:
         if self.measurements:
             lines += ["", *table(SPEED, [speed_row(row) for row in self.measurements])]
             lines += ["", *table(CHECKS, [checks_row(row) for row in self.measurements])]
+            timed = [row for row in self.measurements if row.stages]
+            if timed:
+                header = ("model", "multiply-adds a position", "a second", "share of GEMM peak", *timed[0].stages)
+                lines += ["", f"GEMM peak: {place.gemm_peak:.0f} billion multiply-adds a second (float32, BLAS, all "
+                          f"cores); our products {'use' if place.amx else 'do not use'} Intel AMX."]  # fmt: skip
+                lines += ["", *table(header, [stages_row(row, place.gemm_peak) for row in timed])]
         disturbed = [row.model for row in self.measurements if (row.other_work or 0) > QUIET]
         if disturbed or self.skipped or self.failed:
             lines.append("")
@@ -155,7 +176,7 @@ SPEED = (
 )  # fmt: skip
 CHECKS = (
     "model", "largest difference", "allowed", "logits differ", "allowed", "exact", "incremental share",
-    "peak MB exact", "peak MB naive, batch 16", "ratio", "first progress s", "bodies load s",
+    "peak MB exact", "peak MB naive, batch 16", "ratio", "first progress s", "cold start s", "bodies load s",
 )  # fmt: skip
 
 
@@ -178,8 +199,15 @@ def checks_row(row: Measurement) -> list[str]:
     return [
         row.model, *shown("output"), *shown("logit"), "yes" if row.exact_is_exact else "**NO**",
         f"{100 * row.incremental_share:.1f} %", f"{exact:.0f}", f"{naive:.0f}", f"{exact / naive:.2f}",
-        f"{row.first_progress_s:.1f}", f"{row.bodies_load_s:.1f}",
+        f"{row.first_progress_s:.1f}", "" if row.cold_start_s is None else f"{row.cold_start_s:.1f}",
+        f"{row.bodies_load_s:.1f}",
     ]  # fmt: skip
+
+
+def stages_row(row: Measurement, gemm_peak: float) -> list[str]:
+    shares = [f"{100 * share:.1f} %" for share in row.stages.values()]
+    peak = f"{100 * row.rate / gemm_peak:.0f} %" if gemm_peak else "?"
+    return [row.model, f"{row.multiply_adds / 1e6:.0f} M", f"{row.rate:.0f} G", peak, *shares]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from krypton_onnx.numba_kernels import (
     affine,
     blas,
@@ -90,6 +92,18 @@ class Stages:
         parts["stock"] = (total["runs"] - total["nodes"]) / whole
         parts["overhead"] = 1.0 - sum(parts.values())
         return parts
+
+
+def gemm_peak() -> float:
+    """Billions of multiply-adds a second of the best large float32 product by BLAS, on all cores."""
+    side = 1536
+    a, b, out = (np.ones((side, side), np.float32) for _ in range(3))
+    best = np.inf
+    for _ in range(12):
+        start = time.perf_counter()
+        np.matmul(a, b, out=out)
+        best = min(best, time.perf_counter() - start)
+    return side**3 / best / 1e9
 
 
 def measure(explain: Callable[[], object], workers: int) -> dict[str, float]:

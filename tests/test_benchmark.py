@@ -27,13 +27,14 @@ from krypton_onnx.rewriter import plan_of, rewrite_model  # noqa: E402
 from krypton_onnx.runtime.grid import make_grid  # noqa: E402
 from krypton_onnx.runtime.schedule import exact_plan  # noqa: E402
 
-PLACE = Environment(onnxruntime="1.30.0", cores=2, cpu="A processor", kernels=True, date="2026-01-31")
+PLACE = Environment(onnxruntime="1.30.0", cores=2, cpu="A processor", kernels=True, date="2026-01-31", gemm_peak=200.0, amx=True)
 VGG = Measurement(
     model="vgg16", file="vgg.onnx", sides=(240, 230), patch=(16, 16), stride=(4, 4), positions=3078, batches=70,
     true_r=11.01, achieved_r=10.2, incremental_share=0.998, naive_batch=4, naive_probe={1: 90.0, 4: 80.0},
     naive=(80.0, 200.0, 82.0), exact=(4.0, 5.0, 4.1), bodies=(10.0, 11.0, 8.2), other_work=0.01, naive_positions=96,
     bodies_share=0.5, differences={"output": Difference(2e-6, 1e-5, 96), "logit": Difference(3e-4, 1e-3, 36)},
     peak_mb={"exact": 600.0, "naive": 800.0}, imports_mb=150.0, first_progress_s=2.5, bodies_load_s=1.5, seconds=60.0,
+    cold_start_s=7.5, multiply_adds=1.5e9, stages={"products": 0.75, "overhead": 0.25},
 )  # fmt: skip
 
 
@@ -70,7 +71,11 @@ def test_ratios_are_of_the_medians():
 
 
 def test_markdown_shows_every_figure():
-    speed, checks = rows(Report(PLACE, [VGG]).to_markdown())
+    speed, checks, stages = rows(Report(PLACE, [VGG]).to_markdown())
+    assert stages == {
+        "model": "vgg16", "multiply-adds a position": "1500 M", "a second": "366 G", "share of GEMM peak": "183 %",
+        "products": "75.0 %", "overhead": "25.0 %",
+    }  # fmt: skip
     assert speed == {
         "model": "vgg16", "input px": "240 x 230", "positions": "3078", "true R": "11.01", "achieved R": "10.20",
         "naive ms/position (batch)": "82.00 (4)", "exact ms/position": "4.10", "speedup": "**20.00**",
