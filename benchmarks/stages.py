@@ -32,7 +32,10 @@ from krypton_onnx.runtime.engine import Engine
 STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
     "transforms": ((winograd, "transform_input"), (winograd, "transform_output")),
     "products": ((blas.Piece, "multiply"), (tile_products.TileProduct, "_run")),
-    "windows": ((columns, "_fill_columns"), (window, "_window"), (concat, "_place"), (regions, "_place")),
+    "windows": (
+        (columns, "_fill_columns"), (columns, "_fill_grouped"), (window, "_window"), (concat, "_place"),
+        (regions, "_place"),
+    ),
     "direct": (
         (depthwise, "_depthwise"), (pooling, "_pool"), (affine, "_affine"), (global_pool, "_global_average"),
         (epilogue, "finish_rows"),

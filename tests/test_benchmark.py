@@ -27,7 +27,9 @@ from krypton_onnx.rewriter import plan_of, rewrite_model  # noqa: E402
 from krypton_onnx.runtime.grid import make_grid  # noqa: E402
 from krypton_onnx.runtime.schedule import exact_plan  # noqa: E402
 
-PLACE = Environment(onnxruntime="1.30.0", cores=2, cpu="A processor", kernels=True, date="2026-01-31", gemm_peak=200.0, amx=True)
+PLACE = Environment(
+    onnxruntime="1.30.0", cores=2, cpu="A processor", kernels=True, date="2026-01-31", gemm_peak=200.0, amx=True
+)
 VGG = Measurement(
     model="vgg16", file="vgg.onnx", sides=(240, 230), patch=(16, 16), stride=(4, 4), positions=3078, batches=70,
     true_r=11.01, achieved_r=10.2, incremental_share=0.998, naive_batch=4, naive_probe={1: 90.0, 4: 80.0},
@@ -288,7 +290,8 @@ def test_a_run_from_end_to_end(tiny: Path, tmp_path: Path, capsys: pytest.Captur
     status = bench.main([*arguments, "--json", str(file)])
     assert status == 1  # one model is broken, and the other is measured all the same
     output = capsys.readouterr().out
-    speed, checks = rows(output)
+    speed, checks, stages = rows(output)
+    assert set(stages) >= {"products", "overhead"}
     assert (speed["model"], speed["input px"], speed["positions"]) == ("vgg", "32 x 40", str(9 * 12))
     assert checks["exact"] == "yes"
     assert "- broken: **failed**" in output

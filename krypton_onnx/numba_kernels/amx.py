@@ -61,20 +61,6 @@ def _instruction(name: str, *tiles: int) -> Callable[..., Any]:
     return instruction
 
 
-def _transfer(name: str, tile: int) -> Callable[..., Any]:
-    """(address, stride in bytes): a tile from or to memory."""
-
-    @intrinsic
-    def transfer(typing: Any, address: Any, stride: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            _call(builder, name, (tile,), [builder.inttoptr(arguments[0], _POINTER), arguments[1]])
-            return context.get_dummy_value()
-
-        return types.void(types.int64, types.int64), generate
-
-    return transfer
-
-
 @intrinsic
 def configure(typing: Any, address: Any) -> Any:
     """Shapes of the tiles, from the 64 bytes at `address`; all tiles become zero."""
@@ -87,20 +73,104 @@ def configure(typing: Any, address: Any) -> Any:
 
 
 release = _instruction("llvm.x86.tilerelease")
-zero_0, zero_1, zero_2, zero_3 = (_instruction("llvm.x86.tilezero", tile) for tile in range(4))
-load_0, load_1, load_2, load_3, load_4, load_5, load_6, load_7 = (
-    _transfer("llvm.x86.tileloadd64", tile) for tile in range(8)
-)
-store_0, store_1, store_2, store_3 = (_transfer("llvm.x86.tilestored64", tile) for tile in range(4))
-# Two tiles of rows (4, 5) by two of columns (6, 7): products are summed in tiles 0 to 3.
-dot_0, dot_1, dot_2, dot_3 = (
-    _instruction("llvm.x86.tdpbf16ps", *tiles) for tiles in ((0, 4, 6), (1, 4, 7), (2, 5, 6), (3, 5, 7))
-)
+
+
+def _block(make: Callable[..., None]) -> Callable[..., Any]:
+    """(x, y, z) -> what `make` emits for them: many instructions that Numba types and lowers as one call."""
+
+    @intrinsic
+    def block(typing: Any, x: Any, y: Any, z: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            make(builder, *arguments)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64, types.int64), generate
+
+    return block
+
+
+def _transfer(builder: Any, name: str, tile: int, address: Any, offset: Any, stride: Any) -> None:
+    """A tile from or to memory; strides are in bytes."""
+    if isinstance(offset, int):
+        offset = ir.Constant(_LONG, offset)
+    if isinstance(stride, int):
+        stride = ir.Constant(_LONG, stride)
+    address = builder.inttoptr(builder.add(address, offset), _POINTER)
+    _call(builder, f"llvm.x86.tile{name}64", (tile,), [address, stride])
+
+
+def _make_products(tall: bool, two: bool) -> Callable[..., None]:
+    """Two tiles of rows (4, 5; one unless `tall`) by two of weights (6, 7; one unless `two`) into sums 0 to 3.
+
+    The six products of 32 values, in the order with the fewest loads. Parts of a row tile, and of a weight tile, lie
+    TILE bytes apart, weight tiles 3 * TILE.
+    """
+
+    def make(builder: Any, upper: Any, lower: Any, weights: Any) -> None:
+        def rows(part: int) -> None:
+            _transfer(builder, "loadd", 4, upper, part * TILE, 64)
+            if tall:
+                _transfer(builder, "loadd", 5, lower, part * TILE, 64)
+
+        def columns(part: int) -> None:
+            _transfer(builder, "loadd", 6, weights, part * TILE, 64)
+            if two:
+                _transfer(builder, "loadd", 7, weights, (3 + part) * TILE, 64)
+
+        def add() -> None:
+            for sums, row, column in ((0, 4, 6), (1, 4, 7), (2, 5, 6), (3, 5, 7)):
+                if (tall or row == 4) and (two or column == 6):
+                    _call(builder, "llvm.x86.tdpbf16ps", (sums, row, column), [])
+
+        columns(0)
+        for part in (2, 1, 0):
+            rows(part)
+            add()
+        for part in (2, 1):
+            columns(part)
+            add()
+        rows(1)
+        add()
+
+    return make
+
+
+def _make_bias(builder: Any, address: Any, _: Any, __: Any) -> None:
+    """Every row of the sums starts as the 32 floats at `address`."""
+    for tile in range(4):
+        _transfer(builder, "loadd", tile, address, 64 * (tile % 2), 0)
+
+
+def _make_zero(builder: Any, _: Any, __: Any, ___: Any) -> None:
+    for tile in range(4):
+        _call(builder, "llvm.x86.tilezero", (tile,), [])
+
+
+def _make_store(tall: bool, two: bool) -> Callable[..., None]:
+    """The sums to `address`, rows `stride` bytes apart."""
+
+    def make(builder: Any, address: Any, stride: Any, _: Any) -> None:
+        lower = builder.mul(stride, ir.Constant(_LONG, 16))
+        for tile in range(4):
+            if (tall or tile < 2) and (two or tile % 2 == 0):
+                place = builder.add(address, lower) if tile > 1 else address
+                _transfer(builder, "stored", tile, place, 64 * (tile % 2), stride)
+
+    return make
+
 
 ROW = 32
 """bfloat16 values of one row of a tile."""
 TILE = 1024
 """Bytes of a whole tile."""
+
+zero_sums, load_bias = _block(_make_zero), _block(_make_bias)
+add_products_tall_two, add_products_tall, add_products_two, add_products = (
+    _block(_make_products(tall, two)) for tall in (True, False) for two in (True, False)
+)
+store_sums_tall_two, store_sums_tall, store_sums_two, store_sums = (
+    _block(_make_store(tall, two)) for tall in (True, False) for two in (True, False)
+)
 
 
 def _widen(builder: Any) -> None:

@@ -21,17 +21,13 @@ _MIN_PIXELS = 192
 
 @kernel
 def _fill_columns(
-    patch, patch_origin, view, origin, channels, groups,
-    kernel_y, kernel_x, stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x,
+    patch, patch_origin, view, origin, channels, kernel_y, kernel_x, stride_y, stride_x, pad_y, pad_x, dilation_y,
     height, width, first, last, row, columns,
 ):  # fmt: skip
-    """Columns of output rows [first, last), counted over n*eh + i, into columns (groups, pixels, kh*kw*C/groups).
+    """Columns of output rows [first, last), counted over n*eh + i, into columns (pixels, kh*kw*C); no dilation along x.
 
     row: scratch for one row of the window.
     """
-    each = channels // groups
-    span = ((width - 1) * stride_x + (kernel_x - 1) * dilation_x + 1) * channels
-    plain = groups == 1 and dilation_x == 1
     length = kernel_x * channels
     outside = np.float32(0)
     for r in range(first, last):
@@ -40,21 +36,35 @@ def _fill_columns(
         x = origin[n, 1] * stride_x - pad_x
         for tap_y in range(kernel_y):
             y = (origin[n, 0] + i) * stride_y - pad_y + tap_y * dilation_y
-            gather(
-                patch, n, patch_origin[n, 0], patch_origin[n, 1], view, y, x, channels, outside, row[:span]
-            )  # fmt: skip
-            if plain:
-                k = tap_y * length
-                for j in range(width):
-                    at = j * stride_x * channels
-                    copy(columns[0, pixel + j, k : k + length], row[at : at + length])
-            else:
-                for j in range(width):
-                    for tap_x in range(kernel_x):
-                        k = (tap_y * kernel_x + tap_x) * each
-                        at = (j * stride_x + tap_x * dilation_x) * channels
-                        for g in range(groups):
-                            copy(columns[g, pixel + j, k : k + each], row[at + g * each : at + (g + 1) * each])
+            gather(patch, n, patch_origin[n, 0], patch_origin[n, 1], view, y, x, channels, outside, row)
+            k = tap_y * length
+            for j in range(width):
+                at = j * stride_x * channels
+                copy(columns[pixel + j, k : k + length], row[at : at + length])
+
+
+@kernel
+def _fill_grouped(
+    patch, patch_origin, view, origin, channels, groups,
+    kernel_y, kernel_x, stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x,
+    height, width, first, last, row, columns,
+):  # fmt: skip
+    """The same into columns (groups, pixels, kh*kw*C/groups), any dilation."""
+    each = channels // groups
+    outside = np.float32(0)
+    for r in range(first, last):
+        n, i = r // height, r % height
+        pixel = (r - first) * width
+        x = origin[n, 1] * stride_x - pad_x
+        for tap_y in range(kernel_y):
+            y = (origin[n, 0] + i) * stride_y - pad_y + tap_y * dilation_y
+            gather(patch, n, patch_origin[n, 0], patch_origin[n, 1], view, y, x, channels, outside, row)
+            for j in range(width):
+                for tap_x in range(kernel_x):
+                    k = (tap_y * kernel_x + tap_x) * each
+                    at = (j * stride_x + tap_x * dilation_x) * channels
+                    for g in range(groups):
+                        copy(columns[g, pixel + j, k : k + each], row[at + g * each : at + (g + 1) * each])
 
 
 class ColumnConvolution:
@@ -84,10 +94,16 @@ class ColumnConvolution:
             last = min(first + step, n * height)
             pixels = (last - first) * width
             columns = buffer[: groups * pixels * depth].reshape(groups, pixels, depth)
-            _fill_columns(
-                *window, origin, channels, groups, kernel_y, kernel_x, stride_y, stride_x,
-                pad_y, pad_x, dilation_y, dilation_x, height, width, first, last, row, columns,
-            )  # fmt: skip
+            if groups == 1 and dilation_x == 1:
+                _fill_columns(
+                    *window, origin, channels, kernel_y, kernel_x, stride_y, stride_x, pad_y, pad_x, dilation_y,
+                    height, width, first, last, row, columns[0],
+                )  # fmt: skip
+            else:
+                _fill_grouped(
+                    *window, origin, channels, groups, kernel_y, kernel_x, stride_y, stride_x,
+                    pad_y, pad_x, dilation_y, dilation_x, height, width, first, last, row, columns,
+                )  # fmt: skip
             self._products.run(
                 columns, products[:, first * width : last * width], rows, first, last, residual, origin
             )

@@ -1,6 +1,6 @@
 """How every kernel here is compiled: serial, without the GIL, cached on disk, re-entrant.
 
-Three decorators, because speed on channels-last arrays hangs on two things. LLVM vectorizes a loop over several
+Two decorators, because speed on channels-last arrays hangs on two things. LLVM vectorizes a loop over several
 arrays only if it knows that they do not overlap, and Numba cannot tell it so through an ordinary option. And Numba
 counts references to slices, atomically where one of several arrays is chosen, which costs more than a short row.
 
@@ -8,7 +8,6 @@ kernel   an entry point, called from Python with canonical arrays (`arguments.py
          overlap, so it may receive the same memory in two shapes. It allocates nothing and counts no references.
 inline   a primitive over rows, always inlined into a kernel. Its array arguments must not overlap where one
          of them is written: that promise is what lets its loop vectorize without run-time checks.
-choice   an expression that chooses an array (inlined by Numba itself, since `inline` cannot return one).
 
 The fast-math flags keep NaN and infinities exact (max pooling pads with the lowest float) and only allow
 contraction and reordering.

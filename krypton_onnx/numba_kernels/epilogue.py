@@ -83,6 +83,7 @@ class Epilogue:
         self.bias = np.array(bias, np.float32).reshape(-1)
         self.low, self.high = low, high
         self._tiled: dict[int, np.ndarray] = {}
+        self._zeros: dict[int, np.ndarray] = {}
 
     def row(self, width: int) -> np.ndarray:
         """The bias tiled over a row of `width` pixels (width*M,)."""
@@ -96,3 +97,10 @@ class Epilogue:
         channels = self.bias.size
         bias = self.row(out.shape[2] // channels)
         finish_rows(out, first, last, bias, *residual, origin, channels, self.low, self.high)
+
+    def add_residual(self, out: np.ndarray, first: int, last: int, residual: Residual, origin: np.ndarray) -> None:
+        """The same for rows that hold products and bias."""
+        zeros = self._zeros.get(out.shape[2])
+        if zeros is None:
+            zeros = self._zeros[out.shape[2]] = np.zeros(out.shape[2], np.float32)
+        finish_rows(out, first, last, zeros, *residual, origin, self.bias.size, self.low, self.high)

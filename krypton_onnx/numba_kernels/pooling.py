@@ -10,7 +10,7 @@ import numpy as np
 from .arguments import SPATIAL_ATTRIBUTES, Source, Spatial, canonical, pair, source, spatial
 from .compiled import inline, kernel
 from .registry import Allocate, Compute, Kernel
-from .rows import LOWEST, combine, combine_three, copy, fill, reduce, spans, window_row
+from .rows import LOWEST, combine, copy, fill, reduce
 from .workspace import floats
 
 
@@ -20,72 +20,25 @@ def _divide(target, count):
         target[k] /= count
 
 
-@inline
-def _three_rows(patch, n, top, left, view, y0, y1, y2, x, channels, largest, neutral, outside, target):
-    """Rows y0, y1, y2, columns x .. of the window of position n, combined into target (width*C,) in one pass."""
-    width = target.size // channels
-    a, p, q, b = spans(x, width, view.shape[1] // channels, left, patch.shape[2] // channels)
-    fill(target[: a * channels], neutral)
-    fill(target[b * channels :], neutral)
-    end = view.shape[0]
-    for span in range(3):
-        if span == 0:
-            x0, x1 = a, p
-        elif span == 1:
-            x0, x1 = p, q
-        else:
-            x0, x1 = q, b
-        if x0 < x1:
-            inside = span == 1
-            combine_three(
-                target[x0 * channels : x1 * channels],
-                window_row(patch, n, top, left, view, y0, end, x + x0, x + x1, channels, inside, outside),
-                window_row(patch, n, top, left, view, y1, end, x + x0, x + x1, channels, inside, outside),
-                window_row(patch, n, top, left, view, y2, end, x + x0, x + x1, channels, inside, outside),
-                largest,
-            )  # fmt: skip
-
-
 @kernel
 def _pool(
     patch, patch_origin, view, origin, channels, kernel_y, kernel_x, stride_y, stride_x, pad_y, pad_x,
-    dilation_y, dilation_x, largest, counts_y, counts_x, width, row, outside, out,
+    dilation_y, dilation_x, largest, counts_y, counts_x, width, row, out,
 ):  # fmt: skip
-    """out (N, eh, ew*C); row, outside: scratch for one row of the window each. Sums (largest == 0) are divided by the
-    counts."""
+    """out (N, eh, ew*C); row: scratch for one row of the window. Sums (largest == 0) are divided by the counts."""
     neutral = LOWEST if largest else np.float32(0)
-    fill(outside, neutral)
     for n in range(out.shape[0]):
         x = origin[n, 1] * stride_x - pad_x
-        top, left = patch_origin[n, 0], patch_origin[n, 1]
         for i in range(out.shape[1]):
             y = (origin[n, 0] + i) * stride_y - pad_y
-            if kernel_y == 3:
-                _three_rows(
-                    patch, n, top, left, view, y, y + dilation_y, y + 2 * dilation_y, x, channels, largest, neutral,
-                    outside, row,
+            fill(row, neutral)
+            for tap_y in range(kernel_y):
+                reduce(
+                    patch, n, patch_origin[n, 0], patch_origin[n, 1], view, y + tap_y * dilation_y, x,
+                    channels, largest, row,
                 )  # fmt: skip
-            else:
-                fill(row, neutral)
-                for tap_y in range(kernel_y):
-                    reduce(patch, n, top, left, view, y + tap_y * dilation_y, x, channels, largest, row)
             target = out[n, i]
-            if kernel_x == 3:
-                step = dilation_x * channels
-                if stride_x == 1:
-                    size = target.size
-                    combine_three(
-                        target, row[:size], row[step : step + size], row[2 * step : 2 * step + size], largest
-                    )  # fmt: skip
-                else:
-                    for j in range(width):
-                        at = j * stride_x * channels
-                        combine_three(
-                            target[j * channels : (j + 1) * channels], row[at : at + channels],
-                            row[at + step : at + step + channels], row[at + 2 * step : at + 2 * step + channels],
-                            largest,
-                        )  # fmt: skip
-            elif stride_x == 1:
+            if stride_x == 1:
                 copy(target, row[: target.size])
                 for tap_x in range(1, kernel_x):
                     at = tap_x * dilation_x * channels
@@ -113,11 +66,10 @@ def _run(
 ) -> None:  # fmt: skip
     n, height, width, _ = out.shape
     (kernel_y, kernel_x), (stride_y, stride_x), (pad_y, pad_x), (dilation_y, dilation_x) = geometry
-    size = ((width - 1) * stride_x + (kernel_x - 1) * dilation_x + 1) * channels
-    row, outside = floats("row", size), floats("outside", size)
+    row = floats("row", ((width - 1) * stride_x + (kernel_x - 1) * dilation_x + 1) * channels)
     _pool(
         *window, origin, channels, kernel_y, kernel_x, stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x,
-        largest, *counts, width, row, outside, out.reshape(n, height, width * channels),
+        largest, *counts, width, row, out.reshape(n, height, width * channels),
     )  # fmt: skip
 
 

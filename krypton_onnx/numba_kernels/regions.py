@@ -7,42 +7,33 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .arguments import canonical
-from .compiled import kernel
 from .registry import Allocate, Compute, Kernel
 
 
-@kernel
-def _place(occlusions, size, jump, before, after, frame, threshold, origins, extents):
-    """occlusions (N,2), size (2,), the geometries (G,2), threshold (G,) -> origins (G,N,2), extents (G,2)."""
-    positions = occlusions.shape[0]
-    for g in range(jump.shape[0]):
-        for axis in range(2):
-            j, f = jump[g, axis], frame[g, axis]
-            reach_before, reach_after, s = before[g, axis], after[g, axis], size[axis]
-            cap = max(1, int(np.rint(threshold[g] * np.float32(f))))
-            largest = 1
-            for n in range(positions):
-                o = occlusions[n, axis]
-                a = min(max(-((reach_before - o) // j), 0), f - 1)
-                b = max(min((o + s - 1 + reach_after) // j + 1, f), a + 1)
-                largest = max(largest, b - a)
-                origins[g, n, axis] = a
-            extent = min(largest, cap)
-            extents[g, axis] = extent
-            for n in range(positions):
-                o = occlusions[n, axis]
-                a = origins[g, n, axis]
-                b = max(min((o + s - 1 + reach_after) // j + 1, f), a + 1)
-                if b - a > cap:
-                    # Cropped: centred on the unclipped projection of the occlusion's centre, rounded down.
-                    a = (2 * o + s - 1 + reach_after - reach_before - j * (extent - 1)) // (2 * j)
-                origins[g, n, axis] = max(min(a, f - extent), 0)
+def _place(
+    occlusions: np.ndarray, size: np.ndarray, jump: np.ndarray, before: np.ndarray, after: np.ndarray,
+    frame: np.ndarray, threshold: np.ndarray, origins: np.ndarray, extents: np.ndarray,
+) -> None:  # fmt: skip
+    """occlusions (N,2), size (2,), the geometries (G,1,2), threshold (G,1,1) -> origins (G,N,2), extents (G,2).
+
+    In NumPy: so few numbers that a compiled loop would not be faster, and it would have to be compiled.
+    """
+    first = -((before - occlusions) // jump)
+    first = np.minimum(np.maximum(first, 0), frame - 1)
+    end = np.maximum(np.minimum((occlusions + (size - 1) + after) // jump + 1, frame), first + 1)
+    cap = np.maximum(1, np.rint(threshold * frame.astype(np.float32)).astype(np.int64))
+    largest = (end - first).max(axis=1, keepdims=True, initial=1)
+    extent = np.minimum(largest, cap)
+    # Cropped: centred on the unclipped projection of the occlusion's centre, rounded down.
+    centred = (2 * occlusions + (size - 1) + after - before - jump * (extent - 1)) // (2 * jump)
+    first = np.where(end - first > cap, centred, first)
+    origins[:] = np.maximum(np.minimum(first, frame - extent), 0)
+    extents[:] = extent[:, 0]
 
 
 def _make(attributes: Mapping[str, object], constants: Sequence[np.ndarray | None], strict: bool) -> Compute:
     jump, before, after, frame = (
-        np.array(attributes[name], np.int64).reshape(-1, 2) for name in ("jump", "before", "after", "frame")
+        np.array(attributes[name], np.int64).reshape(-1, 1, 2) for name in ("jump", "before", "after", "frame")
     )
     geometries = len(jump)
 
@@ -50,11 +41,10 @@ def _make(attributes: Mapping[str, object], constants: Sequence[np.ndarray | Non
         occlusions, occlusion_patch, threshold = inputs
         assert occlusions is not None and occlusion_patch is not None and threshold is not None
         size = np.array(occlusion_patch.shape[2:], np.int64)
-        fractions = np.empty(geometries, np.float32)
-        fractions[:] = threshold
+        fractions = np.broadcast_to(threshold.astype(np.float32).reshape(-1, 1, 1), (geometries, 1, 1))
         origins = allocate(0, (geometries, len(occlusions), 2))
         extents = allocate(1, (geometries, 2))
-        _place(canonical(occlusions), size, jump, before, after, frame, fractions, origins, extents)
+        _place(occlusions, size, jump, before, after, frame, fractions, origins, extents)
 
     return compute
 

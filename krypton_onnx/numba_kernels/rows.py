@@ -6,7 +6,7 @@ copied or combined at once; no pixel is tested on its own.
 
 import numpy as np
 
-from .compiled import choice, inline
+from .compiled import inline
 
 LOWEST = np.float32(np.finfo(np.float32).min)
 
@@ -79,21 +79,6 @@ def gather(patch, n, top, left, view, y, x, channels, outside, target):
         copy(target[q * channels : b * channels], view[y, (x + q) * channels : (x + b) * channels])
 
 
-@choice
-def window_row(patch, n, top, left, view, y, end_y, x0, x1, channels, inside, outside):
-    """Columns [x0, x1) of row y as one span: of the patch (if the columns are `inside` it), the view, or `outside`.
-
-    Rows from end_y on are outside too.
-    """
-    if y < 0 or y >= view.shape[0] or y >= end_y:
-        row = outside[: (x1 - x0) * channels]
-    elif inside and y >= top and y < top + patch.shape[1]:
-        row = patch[n, y - top, (x0 - left) * channels : (x1 - left) * channels]
-    else:
-        row = view[y, x0 * channels : x1 * channels]
-    return row
-
-
 @inline
 def combine(target, values, largest):
     """target = max(target, values) where `largest`, else target + values."""
@@ -101,19 +86,6 @@ def combine(target, values, largest):
         maximum(target, values)
     else:
         add(target, values)
-
-
-@inline
-def combine_three(target, first, second, third, largest):
-    """target = the largest of the three where `largest`, else their sum, elementwise, in one pass."""
-    if largest:
-        for k in range(target.size):
-            value = first[k] if first[k] > LOWEST else LOWEST
-            value = second[k] if second[k] > value else value
-            target[k] = third[k] if third[k] > value else value
-    else:
-        for k in range(target.size):
-            target[k] = first[k] + second[k] + third[k]
 
 
 @inline

@@ -8,6 +8,9 @@ the result is closer to the exact one than that of a float32 product (docs/perfo
 Every row of the result is computed by itself: it does not depend on how many rows there are, nor on its place.
 """
 
+from functools import cache
+from itertools import product
+
 import numpy as np
 
 from . import amx
@@ -21,83 +24,24 @@ _BLOCK = 32
 _ROWS = 64
 # And where the weights are split anew each time.
 _WHOLE_ROWS = 256
-_TALL_STACK = 36
+# Stacks that would be larger than this when split stay whole.
+_SPLIT_BYTES = 12 << 20
 _NARROWEST = 16
 
 
-@inline
-def _shape(shapes, height, width):
-    """Tiles for a block of the result of this height and width (1 to 32)."""
-    upper, left = min(height, 16), 4 * min(width, 16)
-    lower, right = (height - 16 if height > 16 else 16), (4 * (width - 16) if width > 16 else 64)
-    for tile in range(8):
-        across = 64 if tile == 4 or tile == 5 else left if tile % 2 == 0 else right
-        down = 16 if tile > 5 else upper if tile == 0 or tile == 1 or tile == 4 else lower
-        shapes[16 + 2 * tile] = across
-        shapes[48 + tile] = down
-
-
-@inline
-def _multiply_wide(upper, lower, weights, tall):
-    """Add the six products of 32 values of the rows with two tiles of weights: in the order with fewest loads."""
-    amx.load_6(weights, 64)
-    amx.load_7(weights + 3072, 64)
-    for part in (2048, 1024, 0):
-        amx.load_4(upper + part, 64)
-        amx.dot_0()
-        amx.dot_1()
-        if tall:
-            amx.load_5(lower + part, 64)
-            amx.dot_2()
-            amx.dot_3()
-    for part in (2048, 1024):
-        amx.load_6(weights + part, 64)
-        amx.load_7(weights + 3072 + part, 64)
-        amx.dot_0()
-        amx.dot_1()
-        if tall:
-            amx.dot_2()
-            amx.dot_3()
-    amx.load_4(upper + 1024, 64)
-    amx.dot_0()
-    amx.dot_1()
-    if tall:
-        amx.load_5(lower + 1024, 64)
-        amx.dot_2()
-        amx.dot_3()
-
-
-@inline
-def _multiply_narrow(upper, lower, weights, tall):
-    """The same with one tile of weights."""
-    amx.load_6(weights, 64)
-    for part in (2048, 1024, 0):
-        amx.load_4(upper + part, 64)
-        amx.dot_0()
-        if tall:
-            amx.load_5(lower + part, 64)
-            amx.dot_2()
-    for part in (2048, 1024):
-        amx.load_6(weights + part, 64)
-        amx.dot_0()
-        if tall:
-            amx.dot_2()
-    amx.load_4(upper + 1024, 64)
-    amx.dot_0()
-    if tall:
-        amx.load_5(lower + 1024, 64)
-        amx.dot_2()
-
-
-@inline
-def _store(address, stride, tall, two):
-    amx.store_0(address, stride)
-    if two:
-        amx.store_1(address + 64, stride)
-    if tall:
-        amx.store_2(address + 16 * stride, stride)
-        if two:
-            amx.store_3(address + 16 * stride + 64, stride)
+@cache
+def _shapes(rows: int, columns: int) -> np.ndarray:
+    """uint8 (4, 64): the tiles' shapes for blocks of the result of 32 or `rows` rows by 32 or `columns` columns."""
+    table = np.zeros((4, 64), np.uint8)
+    for shapes, (height, width) in zip(table, product((_BLOCK, rows), (_BLOCK, columns)), strict=True):
+        shapes[0] = 1
+        downs, acrosses = ((min(size, 16), size - 16 if size > 16 else 16) for size in (height, width))
+        for tile in range(8):
+            lower, right = tile in (2, 3, 5), tile % 2
+            across = 16 if tile in (4, 5) else acrosses[right]
+            shapes[16 + 2 * tile] = 4 * across
+            shapes[48 + tile] = 16 if tile > 5 else downs[lower]
+    return table
 
 
 @inline
@@ -135,7 +79,7 @@ def multiply_tiles(
 
     weights uint8 (matrices, bytes): `pack`'s, whole floats where `whole`, else split; factors float32 (n, 3): if there
     are any, matrix s is made of three (`Columns`), else n is 0; bias float32 (columns rounded up to
-    16,); out float32 (floats,), of which a row takes row_stride and a matrix stack_stride; shapes uint8 (64,), rows
+    32,); out float32 (floats,), of which a row takes row_stride and a matrix stack_stride; shapes: `_shapes`; rows
     float32 (twice `most` split rows,) and parts float32 (twice the split weights of 32 columns,): scratch.
 
     What comes next, rows and whole weights, is split while the tiles multiply what came before: the vector units
@@ -151,9 +95,7 @@ def multiply_tiles(
     # Of 32 rows, each of the first 32 / share column blocks splits so many.
     share = 32 if blocks == 1 else 16 if blocks < 4 else 8
     low32, high32 = np.float32(low), np.float32(high)
-    shapes[:] = 0
-    shapes[0] = 1
-    shaped_rows, shaped_columns = 0, 0
+    shaped = -1
     unclamped, unclamped_rows, unclamped_columns = 0, 0, 0
     here, there = rows.ctypes.data, rows.ctypes.data + (most // 16) * strip
     taps_here, taps_there = parts.ctypes.data, parts.ctypes.data + 2 * strip
@@ -206,39 +148,45 @@ def multiply_tiles(
                             _split_rows(following, depth, split_first, split_last, t, there, strip)
                         continue
                     tall = min(32, height - i)
-                    if tall != shaped_rows or width != shaped_columns:
-                        shaped_rows, shaped_columns = tall, width
-                        _shape(shapes, tall, width)
-                        amx.configure(shapes_at)
+                    wanted = (0 if tall == _BLOCK else 2) + (0 if width == _BLOCK else 1)
+                    if wanted != shaped:
+                        shaped = wanted
+                        amx.configure(shapes_at + 64 * shaped)
                     if biased:
-                        amx.load_0(bias_at + 4 * column, 0)
-                        amx.load_2(bias_at + 4 * column, 0)
-                        if tiles == 2:
-                            amx.load_1(bias_at + 4 * column + 64, 0)
-                            amx.load_3(bias_at + 4 * column + 64, 0)
+                        amx.load_bias(bias_at + 4 * column, 0, 0)
                     else:
-                        amx.zero_0()
-                        amx.zero_1()
-                        amx.zero_2()
-                        amx.zero_3()
+                        amx.zero_sums(0, 0, 0)
                     upper = here + (i >> 4) * strip
                     lower = upper + strip
                     for t in range(steps):
-                        _split_rows(following, depth, split_first, split_last, t, there, strip)
+                        if split_first < split_last:
+                            _split_rows(following, depth, split_first, split_last, t, there, strip)
                         if whole:
                             weights_first = (i >> 5) * part
                             _split_weights(
                                 weights_next + t * tiles_next * tile, matrix, one, two, three, weights_first,
                                 min(weights_first + part, 16 * tiles_next), taps_there + t * tiles_next * 3072,
                             )  # fmt: skip
-                        if tiles == 2:
-                            _multiply_wide(upper + 3072 * t, lower + 3072 * t, taps + 6144 * t, tall > 16)
+                        one_rows, other_rows = upper + 3072 * t, lower + 3072 * t
+                        if tall > 16 and tiles == 2:
+                            amx.add_products_tall_two(one_rows, other_rows, taps + 6144 * t)
+                        elif tall > 16:
+                            amx.add_products_tall(one_rows, other_rows, taps + 3072 * t)
+                        elif tiles == 2:
+                            amx.add_products_two(one_rows, one_rows, taps + 6144 * t)
                         else:
-                            _multiply_narrow(upper + 3072 * t, lower + 3072 * t, taps + 3072 * t, tall > 16)
+                            amx.add_products(one_rows, one_rows, taps + 3072 * t)
                     # The block before: this one's products are still under way.
                     _clamp(unclamped, unclamped_rows, unclamped_columns, 4 * row_stride, low32, high32)
                     target = out_at + 4 * (s * stack_stride + (first + i) * row_stride + column)
-                    _store(target, 4 * row_stride, tall > 16, tiles == 2)
+                    if tall > 16 and tiles == 2:
+                        amx.store_sums_tall_two(target, 4 * row_stride, 0)
+                    elif tall > 16:
+                        amx.store_sums_tall(target, 4 * row_stride, 0)
+                    elif tiles == 2:
+                        amx.store_sums_two(target, 4 * row_stride, 0)
+                    else:
+                        amx.store_sums(target, 4 * row_stride, 0)
                     if clamped:
                         unclamped, unclamped_rows, unclamped_columns = target, tall, width
                 if whole:
@@ -308,11 +256,14 @@ class TileProduct:
         self.first, self.last = first, last
         self._columns = last - first
         # Whole floats take two thirds of the memory. To split them again for a few hundred rows costs some percent.
-        self._whole = stack >= _TALL_STACK
-        self._weights = pack(weights.part(first, last), self._whole)
-        factors = np.zeros((0, 3)) if weights.factors is None else weights.factors
+        some = weights.part(first, last)
+        self._whole = stack * self.depth * self._columns * 6 > _SPLIT_BYTES and stack > 1
+        if not self._whole:
+            some = Columns(some.shape, some.whole)
+        self._weights = pack(some, self._whole)
+        factors = np.zeros((0, 3)) if some.factors is None else some.factors
         self._factors = np.array(factors, np.float32)
-        self._bias = aligned(-(-self._columns // 16) * 16)
+        self._bias = aligned(-(-self._columns // _BLOCK) * _BLOCK)
         self._bias[:] = 0
         if bias is not None:
             self._bias[: self._columns] = bias[first:last]
@@ -339,6 +290,7 @@ class TileProduct:
         most = min(-(-a.shape[1] // 32) * 32, _WHOLE_ROWS) if self._whole else _ROWS
         multiply_tiles(
             a, self._weights, self._whole, self._factors, self._bias, biased, flat, stack_stride, row_stride,
-            self._columns, most, low > -np.inf or high < np.inf, low, high, floats("tile shapes", 16).view(np.uint8),
+            self._columns, most, low > -np.inf or high < np.inf, low, high,
+            _shapes(a.shape[1] % _BLOCK or _BLOCK, self._columns % _BLOCK or _BLOCK),
             floats("split rows", 2 * strip * most // 16), floats("split weights", 4 * strip),
         )  # fmt: skip

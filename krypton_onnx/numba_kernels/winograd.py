@@ -106,28 +106,31 @@ class WinogradConvolution:
         parts = depth // channels
         tiles_x = -(-width // 4) if kernel_x > 1 else width
         columns = 4 * tiles_x + 3 * -(-kernel_x // 3) - 1 if kernel_x > 1 else width
-        strips = n * (-(-height // 4) if kernel_y > 1 else height)
+        tile_y = 4 if kernel_y > 1 else 1
+        tiles_y = -(-height // tile_y)
+        strips = n * tiles_y
         widest = max(piece.last - piece.first for piece in self._products)
         most = max(1, min(_TILES, _INPUT // (points * depth)) // tiles_x)
         # Chunks of about the same size.
         step = -(-strips // -(-strips // most)) if strips else 1
         together = max(1, min(tiles_x, _TILE_SCRATCH // (24 * widest)))
         e = floats("winograd rows", 6 * columns * channels)
-        zeros = floats("zeros", columns * channels)
-        zeros[:] = 0
+        d = floats("winograd window", 6 * columns * channels).reshape(6, columns * channels)
         scratch = floats("winograd tiles", (24 * together + 1) * widest)
         room = step * tiles_x + 3
         v_buffer = floats("winograd input", points * room * depth)
         m_buffer = floats("winograd products", points * room * widest)
         rows = out.reshape(n, height, width * outputs)
         epilogue = self._epilogue
+        # The clamp waits for the residual.
+        low, high = (-np.inf, np.inf) if residual.present else (epilogue.low, epilogue.high)
         for first in range(0, strips, step):
             last = min(first + step, strips)
             tiles = ((last - first) * tiles_x + 3) // 4 * 4  # whole blocks of rows: the last ones are not read
             v = v_buffer[: points * tiles * depth]
             transform_input(
                 *window, origin, channels, *self._geometry.pads, kernel_y, kernel_x, height, width, first, last,
-                zeros, e.reshape(6, columns * channels), e.reshape(6, columns, channels),
+                d, e.reshape(6, columns * channels), e.reshape(6, columns, channels),
                 v.reshape(points, tiles * parts, channels),
             )  # fmt: skip
             for piece, bias in zip(self._products, self._bias, strict=True):
@@ -137,5 +140,8 @@ class WinogradConvolution:
                 transform_output(
                     m.reshape(points, tiles * size), kernel_y, kernel_x, first, last, together,
                     scratch[: 24 * together * size].reshape(4, 6, together * size), scratch[-size:],
-                    bias, piece.first, out, rows, *residual, origin, epilogue.low, epilogue.high,
+                    bias, piece.first, out, low, high,
                 )  # fmt: skip
+            if residual.present:
+                first_row, last_row = (s // tiles_y * height + tile_y * (s % tiles_y) for s in (first, last))
+                epilogue.add_residual(rows, first_row, last_row, residual, origin)

@@ -13,8 +13,8 @@ is computed from zeros and thrown away.
 import numpy as np
 
 from .compiled import inline, kernel
-from .epilogue import add_residual, clamp
-from .rows import copy, fill, spans, window_row
+from .epilogue import clamp
+from .rows import copy, fill, gather
 
 _HALF, _ONE_AND_HALF, _TWO, _TWO_AND_HALF = np.float32(0.5), np.float32(1.5), np.float32(2), np.float32(2.5)
 _QUARTER, _EIGHTH, _FOUR, _EIGHT = np.float32(0.25), np.float32(0.125), np.float32(4), np.float32(8)
@@ -53,12 +53,12 @@ def _input_across(e, part, parts, f0, f1, f2, f3, f4, f5):
 @kernel
 def transform_input(
     patch, patch_origin, view, origin, channels, pad_y, pad_x, kernel_y, kernel_x, height, width,
-    first, last, zeros, e, e_pixels, v,
+    first, last, d, e, e_pixels, v,
 ):  # fmt: skip
     """Strips [first, last) of regions (height, width) at origin (N, 2) into v (points, tiles*parts, C).
 
     An axis is transformed if its kernel is longer than 1; parts = ceil(kernel_y / 3) * ceil(kernel_x / 3).
-    e (6, X*C) and e_pixels (6, X, C) are the same scratch, X what a row of tiles reads; zeros (X*C,).
+    d, e (6, X*C) and e_pixels (6, X, C), the same memory as e: scratch, X what a row of tiles reads.
     """
     down, across = kernel_y > 1, kernel_x > 1
     parts_y, parts_x = (kernel_y + 2) // 3, (kernel_x + 2) // 3
@@ -67,47 +67,31 @@ def transform_input(
     tiles_y = (height + tile_y - 1) // tile_y
     tiles_x = (width + 3) // 4 if across else width
     rows = 6 if down else 1
-    frame, patch_width = view.shape[1] // channels, patch.shape[2] // channels
-    columns = e_pixels.shape[1]
+    used = (width + kernel_x - 1) * channels
+    zero = np.float32(0)
+    for i in range(6):  # what the region does not read
+        fill(d[i, used:], zero)
+        fill(e[i, used:], zero)
     for s in range(first, last):
         n, strip = s // tiles_y, s % tiles_y
         top, left = patch_origin[n, 0], patch_origin[n, 1]
         x = origin[n, 1] - pad_x
         end_y = origin[n, 0] - pad_y + height + kernel_y - 1
-        a, p, q, b = spans(x, width + kernel_x - 1, frame, left, patch_width)
         t0 = (s - first) * tiles_x * parts
         t1 = t0 + tiles_x * parts
-        for i in range(rows):
-            fill(e[i, : a * channels], np.float32(0))
-            fill(e[i, b * channels : columns * channels], np.float32(0))
         for part_y in range(parts_y):
             y = origin[n, 0] - pad_y + tile_y * strip + 3 * part_y
-            for span in range(3):
-                if span == 0:
-                    x0, x1 = a, p
-                elif span == 1:
-                    x0, x1 = p, q
-                else:
-                    x0, x1 = q, b
-                if x0 >= x1:
-                    continue
-                c0, c1 = x0 * channels, x1 * channels
-                inside = span == 1
-                if down:
-                    _input_down(
-                        window_row(patch, n, top, left, view, y, end_y, x + x0, x + x1, channels, inside, zeros),
-                        window_row(patch, n, top, left, view, y + 1, end_y, x + x0, x + x1, channels, inside, zeros),
-                        window_row(patch, n, top, left, view, y + 2, end_y, x + x0, x + x1, channels, inside, zeros),
-                        window_row(patch, n, top, left, view, y + 3, end_y, x + x0, x + x1, channels, inside, zeros),
-                        window_row(patch, n, top, left, view, y + 4, end_y, x + x0, x + x1, channels, inside, zeros),
-                        window_row(patch, n, top, left, view, y + 5, end_y, x + x0, x + x1, channels, inside, zeros),
-                        e[0, c0:c1], e[1, c0:c1], e[2, c0:c1], e[3, c0:c1], e[4, c0:c1], e[5, c0:c1],
-                    )  # fmt: skip
-                else:
-                    copy(
-                        e[0, c0:c1],
-                        window_row(patch, n, top, left, view, y, end_y, x + x0, x + x1, channels, inside, zeros),
-                    )
+            for i in range(rows):
+                target = d[i, :used] if down else e[i, :used]
+                # A row that the region does not read counts as outside the frame.
+                gather(
+                    patch, n, top, left, view, y + i if y + i < end_y else -1, x, channels, zero, target
+                )  # fmt: skip
+            if down:
+                _input_down(
+                    d[0, :used], d[1, :used], d[2, :used], d[3, :used], d[4, :used], d[5, :used],
+                    e[0, :used], e[1, :used], e[2, :used], e[3, :used], e[4, :used], e[5, :used],
+                )  # fmt: skip
             for part_x in range(parts_x):
                 part = part_y * parts_x + part_x
                 for i in range(rows):
@@ -155,13 +139,11 @@ def _output_pixel(e, bias, low, high, y):
 
 @kernel
 def transform_output(
-    m, kernel_y, kernel_x, first, last, together, e, spare, bias, channel, out, out_rows,
-    present, res_patch, res_origin, res_view, origin, low, high,
+    m, kernel_y, kernel_x, first, last, together, e, spare, bias, channel, out, low, high,
 ):  # fmt: skip
     """Products m (points, T*n) of strips [first, last) into channels channel .. channel+n of out (N, eh, ew, M).
 
-    bias (n,); out_rows is out as (N, eh, ew*M); e (4, 6, together*n): scratch for that many tiles; spare (n,): where
-    pixels beyond the region go. A residual is added when the last of the channels are there.
+    bias (n,); e (4, 6, together*n): scratch for that many tiles; spare (n,): where pixels beyond the region go.
     """
     down, across = kernel_y > 1, kernel_x > 1
     outputs = bias.size
@@ -173,10 +155,6 @@ def transform_output(
     tiles_x = (width + tile_x - 1) // tile_x
     points_x = 6 if across else 1
     low32, high32 = np.float32(low), np.float32(high)
-    if present:  # the clamp waits for the residual
-        first_low, first_high = np.float32(-np.inf), np.float32(np.inf)
-    else:
-        first_low, first_high = low32, high32
     for s in range(first, last):
         n, y = s // tiles_y, tile_y * (s % tiles_y)
         rows = min(tile_y, height - y)
@@ -201,16 +179,10 @@ def transform_output(
                     if across:
                         _output_across(
                             e[i, 0, c0:c1], e[i, 1, c0:c1], e[i, 2, c0:c1], e[i, 3, c0:c1], e[i, 4, c0:c1],
-                            e[i, 5, c0:c1], bias, first_low, first_high, out[n, y + i, x, channel:end],
+                            e[i, 5, c0:c1], bias, low32, high32, out[n, y + i, x, channel:end],
                             out[n, y + i, x + 1, channel:end] if x + 1 < width else spare,
                             out[n, y + i, x + 2, channel:end] if x + 2 < width else spare,
                             out[n, y + i, x + 3, channel:end] if x + 3 < width else spare,
                         )  # fmt: skip
                     else:
-                        _output_pixel(e[i, 0, c0:c1], bias, first_low, first_high, out[n, y + i, x, channel:end])
-        if present and end == out.shape[3]:
-            for i in range(rows):
-                add_residual(
-                    res_patch, n, res_origin[n, 0], res_origin[n, 1], res_view, origin[n, 0] + y + i,
-                    origin[n, 1], end, low32, high32, out_rows[n, y + i],
-                )  # fmt: skip
+                        _output_pixel(e[i, 0, c0:c1], bias, low32, high32, out[n, y + i, x, channel:end])
