@@ -40,8 +40,8 @@ def test_exact_equals_naive_inference(name: str, strict: bool) -> None:
     assert heat_map.complete and heat_map.computed.all() and heat_map.mode == "exact"
     np.testing.assert_array_equal(heat_map.tops, tops)
     np.testing.assert_array_equal(heat_map.lefts, lefts)
-    assert_scores_equal(heat_map.scores, scores.transpose(2, 0, 1), probabilities=name in PROBABILITIES)
-    assert_scores_equal(heat_map.baseline, baseline, probabilities=name in PROBABILITIES)
+    assert_scores_equal(heat_map.scores, scores.transpose(2, 0, 1), name in PROBABILITIES, strict)
+    assert_scores_equal(heat_map.baseline, baseline, name in PROBABILITIES, strict)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

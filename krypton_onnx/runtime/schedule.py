@@ -10,14 +10,14 @@ from krypton_onnx.runtime.batching import Batch, GeometryTable
 from krypton_onnx.runtime.grid import Grid
 
 MAX_BATCH = 64
-BATCH_BYTES = 16 << 20  # the largest patch activation of a batch: it should stay in a cache, and memory low
+BATCH_BYTES = 24 << 20  # the largest patch activation of a batch: it should stay in a cache, and memory low
 NAIVE_BATCH = 16
 
 # What one more run costs beside its multiply-adds, as multiply-adds: calls and small arrays per node, and the weights
 # that every run reads once more.
 MULTIPLY_ADDS_A_NODE = 2e6
 MULTIPLY_ADDS_A_WEIGHT = 32
-RUN_SHARE = 0.03
+RUN_SHARE = 0.015
 
 
 def exact_plan(plan: Plan, grid: Grid, max_batch: int | None = None, workers: int = 1) -> batching.Plan[Batch]:
@@ -44,10 +44,10 @@ def default_batch(plan: Plan, grid: Grid, workers: int) -> int:
     """Most positions of a batch: by the memory of their activations, and some batches for every worker."""
     table = GeometryTable(**plan.table())
     most = BATCH_BYTES // patch_bytes(plan, grid, table)
-    # Half as many where a run still costs little beside its multiply-adds.
+    # A third of them where a run still costs little beside its multiply-adds.
     enough = -(-_fixed_cost(plan) // (RUN_SHARE * work(plan, grid, table)))
     share = -(-grid.positions // workers)
-    return int(np.clip(max(most // 2, min(most, enough)), 1, min(MAX_BATCH, share)))
+    return int(np.clip(max(most // 3, min(most, enough)), 1, min(MAX_BATCH, share)))
 
 
 def work(plan: Plan, grid: Grid, table: GeometryTable) -> float:

@@ -65,7 +65,8 @@ class OcclusionSession:
     sess_options, providers, provider_options : as for onnxruntime.InferenceSession; `sess_options` serves `run`,
         and its intra_op_num_threads (0: all cores) is the number of threads that `explain` uses.
     image_input : name of the image input, where several inputs could be it.
-    strict : no Winograd convolution, whose rounding errors are larger (about 1e-5 relative).
+    strict : no Winograd convolution, whose rounding errors are larger: a fifth of the tolerance of exact mode
+        (`krypton_onnx.tolerance`), at up to twice the time.
 
     Raises ModelError where the model cannot be read, understood or loaded. Safe to use from several threads.
     """
