@@ -43,9 +43,6 @@ STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
 }  # fmt: skip
 """Stage -> the functions that are it, as (owner, name)."""
 
-ORDER = (*STAGES, "stock", "overhead")
-
-
 class Stages:
     """Context in which explanations are timed part by part.
 
@@ -88,7 +85,7 @@ class Stages:
             setattr(owner, name, function)
 
     def shares(self, workers: int) -> dict[str, float]:
-        """Stage -> its share of the workers' time, in ORDER; they sum to 1."""
+        """Stage -> its share of the workers' time; they sum to 1."""
         total = {stage: sum(values) for stage, values in self._seconds.items()}
         whole = workers * self.elapsed
         parts = {stage: total[stage] / whole for stage in STAGES}

@@ -1,7 +1,7 @@
 """Intel AMX from Numba: matrix tiles of 16 rows of 64 bytes, eight of them a thread, and products of bfloat16 tiles.
 
 The instructions are LLVM's intrinsics of the same names (Intel 64 and IA-32 Architectures Software Developer's Manual,
-vol. 1, chapter 18). Tile numbers are fixed when compiling, so there is one function a tile.
+vol. 1, chapter 18). Tile numbers are fixed when compiling, so each block of instructions is a function of its own.
 """
 
 import ctypes
@@ -47,20 +47,6 @@ def _call(builder: Any, name: str, tiles: tuple[int, ...], arguments: list[Any])
     builder.call(function, [ir.Constant(_BYTE, tile) for tile in tiles] + arguments)
 
 
-def _instruction(name: str, *tiles: int) -> Callable[..., Any]:
-    """On tiles only."""
-
-    @intrinsic
-    def instruction(typing: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            _call(builder, name, tiles, [])
-            return context.get_dummy_value()
-
-        return types.void(), generate
-
-    return instruction
-
-
 @intrinsic
 def configure(typing: Any, address: Any) -> Any:
     """Shapes of the tiles, from the 64 bytes at `address`; all tiles become zero."""
@@ -72,7 +58,15 @@ def configure(typing: Any, address: Any) -> Any:
     return types.void(types.int64), generate
 
 
-release = _instruction("llvm.x86.tilerelease")
+@intrinsic
+def release(typing: Any) -> Any:
+    """Give the tiles back: the system then saves less when it switches threads."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _call(builder, "llvm.x86.tilerelease", (), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
 
 
 def _block(make: Callable[..., None]) -> Callable[..., Any]:
@@ -89,13 +83,11 @@ def _block(make: Callable[..., None]) -> Callable[..., Any]:
     return block
 
 
-def _transfer(builder: Any, name: str, tile: int, address: Any, offset: Any, stride: Any) -> None:
-    """A tile from or to memory; strides are in bytes."""
-    if isinstance(offset, int):
-        offset = ir.Constant(_LONG, offset)
+def _transfer(builder: Any, name: str, tile: int, address: Any, offset: int, stride: Any) -> None:
+    """A tile from or to memory; the stride, known or not when compiling, is in bytes."""
     if isinstance(stride, int):
         stride = ir.Constant(_LONG, stride)
-    address = builder.inttoptr(builder.add(address, offset), _POINTER)
+    address = builder.inttoptr(builder.add(address, ir.Constant(_LONG, offset)), _POINTER)
     _call(builder, f"llvm.x86.tile{name}64", (tile,), [address, stride])
 
 

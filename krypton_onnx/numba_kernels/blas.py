@@ -51,10 +51,6 @@ class Piece(NamedTuple):
     weights: np.ndarray
     rows: int
 
-    @property
-    def depth(self) -> int:
-        return self.weights.shape[1]
-
     def multiply(self, a: np.ndarray, out: np.ndarray) -> None:
         """out (S, P, N) = a (S, P, K) @ the piece (S, K, N); a and out have contiguous rows.
 

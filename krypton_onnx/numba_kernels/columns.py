@@ -7,7 +7,7 @@ dilation 1 a tap row is one contiguous span of kw * C floats of the window.
 import numpy as np
 
 from .arguments import Residual, Source, Spatial
-from .compiled import kernel
+from .compiled import inline, kernel
 from .epilogue import Epilogue
 from .products import FinishedProducts
 from .rows import copy, gather
@@ -17,6 +17,16 @@ from .workspace import floats
 _CHUNK = 192 * 1024
 # A product with fewer rows than this wastes BLAS's packing of the weights.
 _MIN_PIXELS = 192
+
+
+@inline
+def _tap_row(
+    patch, patch_origin, view, origin, channels, n, i, tap_y, stride_y, stride_x, pad_y, pad_x, dilation_y, row
+):  # fmt: skip
+    """What tap row tap_y of the kernel reads for output row i of position n, into row (pixels*C,); 0 off the frame."""
+    y = (origin[n, 0] + i) * stride_y - pad_y + tap_y * dilation_y
+    x = origin[n, 1] * stride_x - pad_x
+    gather(patch, n, patch_origin[n, 0], patch_origin[n, 1], view, y, x, channels, np.float32(0), row)
 
 
 @kernel
@@ -29,14 +39,14 @@ def _fill_columns(
     row: scratch for one row of the window.
     """
     length = kernel_x * channels
-    outside = np.float32(0)
     for r in range(first, last):
         n, i = r // height, r % height
         pixel = (r - first) * width
-        x = origin[n, 1] * stride_x - pad_x
         for tap_y in range(kernel_y):
-            y = (origin[n, 0] + i) * stride_y - pad_y + tap_y * dilation_y
-            gather(patch, n, patch_origin[n, 0], patch_origin[n, 1], view, y, x, channels, outside, row)
+            _tap_row(
+                patch, patch_origin, view, origin, channels, n, i, tap_y, stride_y, stride_x, pad_y, pad_x, dilation_y,
+                row,
+            )  # fmt: skip
             k = tap_y * length
             for j in range(width):
                 at = j * stride_x * channels
@@ -51,14 +61,14 @@ def _fill_grouped(
 ):  # fmt: skip
     """The same into columns (groups, pixels, kh*kw*C/groups), any dilation."""
     each = channels // groups
-    outside = np.float32(0)
     for r in range(first, last):
         n, i = r // height, r % height
         pixel = (r - first) * width
-        x = origin[n, 1] * stride_x - pad_x
         for tap_y in range(kernel_y):
-            y = (origin[n, 0] + i) * stride_y - pad_y + tap_y * dilation_y
-            gather(patch, n, patch_origin[n, 0], patch_origin[n, 1], view, y, x, channels, outside, row)
+            _tap_row(
+                patch, patch_origin, view, origin, channels, n, i, tap_y, stride_y, stride_x, pad_y, pad_x, dilation_y,
+                row,
+            )  # fmt: skip
             for j in range(width):
                 for tap_x in range(kernel_x):
                     k = (tap_y * kernel_x + tap_x) * each

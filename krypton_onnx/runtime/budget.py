@@ -29,7 +29,7 @@ def fit_memory(plan: Plan, grid: Grid, memory_budget: int, workers: int) -> tupl
     for count in range(workers, 0, -1):
         most = ((memory_budget - taken) // count - scratch) // position
         if most >= 1:
-            return count, int(min(most, default_batch(plan, grid, count)))
+            return count, int(min(most, default_batch(plan, grid, table, count)))
     raise ImageError(
         f"memory_budget of {memory_budget / 1e6:.0f} MB is too small for this model and patch: "
         f"give at least {(taken + scratch + position) / 1e6:.0f} MB"

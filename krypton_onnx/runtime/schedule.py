@@ -24,7 +24,7 @@ def exact_plan(plan: Plan, grid: Grid, max_batch: int | None = None, workers: in
     """Batches whose regions are nearly truly clipped; max_batch None chooses by memory, some for every worker."""
     table = GeometryTable(**plan.table())
     if max_batch is None:
-        max_batch = default_batch(plan, grid, workers)
+        max_batch = default_batch(plan, grid, table, workers)
     return batching.plan_grid(
         grid.tops, grid.lefts, grid.patch, table, max_batch=max_batch, fixed_cost=_fixed_cost(plan)
     )
@@ -40,9 +40,8 @@ def _fixed_cost(plan: Plan) -> float:
     return float(MULTIPLY_ADDS_A_NODE * len(plan.operators) + MULTIPLY_ADDS_A_WEIGHT * weights)
 
 
-def default_batch(plan: Plan, grid: Grid, workers: int) -> int:
+def default_batch(plan: Plan, grid: Grid, table: GeometryTable, workers: int) -> int:
     """Most positions of a batch: by the memory of their activations, and some batches for every worker."""
-    table = GeometryTable(**plan.table())
     most = BATCH_BYTES // patch_bytes(plan, grid, table)
     # A third of them where a run still costs little beside its multiply-adds.
     enough = -(-_fixed_cost(plan) // (RUN_SHARE * work(plan, grid, table)))
