@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from krypton_onnx.registration import register
     from krypton_onnx.runtime.heat_map import HeatMap
     from krypton_onnx.runtime.session import OcclusionSession
+    from krypton_onnx.runtime.tuner import tune
+    from krypton_onnx.runtime.tuning import Tuning
 
 __version__ = "0.1.0"
 
@@ -30,9 +32,11 @@ _HOMES = {
     "KryptonError": "errors",
     "ModelError": "errors",
     "OcclusionSession": "runtime.session",
+    "Tuning": "runtime.tuning",
     "convert": "conversion",
     "inspect": "inspection",
     "register": "registration",
+    "tune": "runtime.tuner",
 }
 
 __all__ = [
@@ -43,9 +47,11 @@ __all__ = [
     "KryptonError",
     "ModelError",
     "OcclusionSession",
+    "Tuning",
     "convert",
     "inspect",
     "register",
+    "tune",
 ]
 
 

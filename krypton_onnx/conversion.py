@@ -16,7 +16,9 @@ from krypton_onnx.inspection import Inspection, inspect_plan
 from krypton_onnx.rewriter import Plan, Source, load_model, plan_of, rewrite_model
 from krypton_onnx.rewriter.emitter import ORIGIN, PATCH, THRESHOLD
 from krypton_onnx.rewriter.normalize import graph_inputs, input_dims
+from krypton_onnx.runtime.fingerprint import fingerprint
 from krypton_onnx.runtime.naive import occluded
+from krypton_onnx.runtime.tuning import Tuning, store_tuning
 from krypton_onnx.tolerance import scores_differ
 
 _CHECKED_POSITIONS = 6
@@ -43,23 +45,32 @@ def convert(
     input_shape: tuple[int, ...] | None = None,
     image_input: str | None = None,
     check: bool = True,
+    tuning: Tuning | None = None,
 ) -> ConversionReport:
     """Rewrite `model` and write it to `path`, atomically.
 
     input_shape : of the image input, where its height or width is unknown. image_input : where it is ambiguous.
     check : run the rewritten file in stock ONNX Runtime against the original on random occlusions first, and write
         nothing where they differ.
+    tuning : what `tune` found for this model, stored with it. The model may then be a rewritten one already, which is
+        written as it is, without a check.
 
-    Raises ModelError where the model cannot be converted or the check fails, KryptonError where `path` cannot be
-    written.
+    Raises ModelError where the model cannot be converted, the check fails or the tuning is another model's, and
+    KryptonError where `path` cannot be written.
     """
     target = require_writable(path)
     original = load_model(model)
-    if plan_of(original) is not None:
+    already = plan_of(original) is not None
+    if already and tuning is None:
         raise ModelError("the model is rewritten already: convert the original one")
-    rewritten = rewrite_model(original, image_input, input_shape)
+    rewritten = original if already else rewrite_model(original, image_input, input_shape)
     plan = plan_of(rewritten)
     assert plan is not None  # rewrite_model stores it
+    check = check and not already
+    if tuning is not None:
+        if tuning.model != fingerprint(rewritten, plan):
+            raise ModelError("the tuning was made for another model: tune this one")
+        store_tuning(rewritten, tuning)
     difference = check_rewritten(original, rewritten, plan) if check else None
     with atomic_write(target) as temporary:
         onnx.save(rewritten, str(temporary))

@@ -13,6 +13,6 @@ class ImageError(KryptonError):
     """The image, or an argument that describes the explanation, is at fault."""
 
 
-def one_line(error: BaseException) -> str:
+def one_line(error: BaseException | str) -> str:
     """The text of an exception on one line, to stand inside a message of ours."""
     return " ".join(str(error).split())

@@ -23,6 +23,11 @@ def exactness_tolerance(expected: np.ndarray, strict: bool = False) -> float:
     return share * SCORE_TOLERANCE * max(1.0, float(np.ptp(expected)) if expected.size else 0.0)
 
 
+def is_noise(scores: np.ndarray) -> bool:
+    """True where the range of a map is no more than rounding can make it."""
+    return float(np.ptp(scores)) <= exactness_tolerance(np.asarray(scores))
+
+
 def scores_differ(actual: np.ndarray, expected: np.ndarray) -> tuple[str, float]:
     """What is wrong with `actual` ("" where it is exact), and the largest difference."""
     if actual.shape != expected.shape:

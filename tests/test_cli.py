@@ -57,6 +57,70 @@ def complaint(result) -> str:
     return result.stderr
 
 
+# -- approximate maps ----------------------------------------------------------------------------------------
+
+FINE = ["--patch", "8", "--stride", "3"]  # 18 x 15 positions
+
+
+@pytest.fixture(scope="module")
+def tuned(models, photo, tmp_path_factory):
+    output = tmp_path_factory.mktemp("tuned") / "tuned.onnx"
+    photos = []
+    for seed in range(3):
+        photos.append(output.with_name(f"photo{seed}.png"))
+        Image.open(photo).rotate(37 * seed, expand=True).save(photos[-1])
+    result = krypton("tune", models / "squeezenet.onnx", *photos, "-o", output, "--score", "logit", *FINE)
+    assert result.exit_code == 0, result.output
+    return output, result
+
+
+def test_tune_writes_a_model_and_says_what_it_found(tuned, photo):
+    output, result = tuned
+    assert re.search(r"^SSIM [01]\.\d+ expected, [01]\.\d+ the lowest, on 3 images", result.stdout, re.M)
+    assert re.search(r"^\d+\.\d times as fast as exact maps", result.stdout, re.M)
+    assert "holds for patch 8, stride 3, fill 0.0, score logit" in result.stdout
+    assert "with fewer than 5 images the promise is a weak one" in result.stderr
+    assert f"wrote {output}" in result.stdout
+    explained = krypton("explain", output, photo, "--mode", "approximate", "--score", "logit", "--json", *FINE)
+    assert explained.exit_code == 0, explained.output
+    values = json.loads(explained.stdout)
+    assert values["mode"] == "approximate" and values["complete"] is True and values["expected_ssim"] > 0.8
+    assert krypton("tune", output, photo, "-o", output, "--score", "logit", "-q", *FINE).exit_code == 0  # once more
+
+
+def test_an_approximate_map_says_how_good_it_is(models, photo, tmp_path):
+    arguments = ["--mode", "approximate", "--score", "logit", "-o", tmp_path / "map.png", *FINE]
+    result = krypton("explain", models / "squeezenet.onnx", photo, *arguments)
+    assert result.exit_code == 0, result.output
+    assert re.search(r"positions computed, the others interpolated; estimated SSIM [01]\.\d\d$", result.stdout, re.M)
+    assert "not tuned: the setting was chosen on this image" in result.stdout
+    assert re.fullmatch(r"krypton-onnx: warning: mode='approximate' without a tuning[^\n]*\n", result.stderr)
+
+
+def test_a_tuning_for_something_else_is_refused_in_one_line(tuned, photo):
+    arguments = ["--mode", "approximate", "--score", "logit", "--json", "--patch", "9", "--stride", "3"]
+    assert "holds for patch 8 x 8, not 9 x 9" in complaint(krypton("explain", tuned[0], photo, *arguments))
+
+
+def test_tune_refuses_before_it_computes(models, photo, tmp_path):
+    missing = tmp_path / "none.png"
+    refused = krypton("tune", models / "squeezenet.onnx", photo, missing, "-o", tmp_path / "t.onnx")
+    assert "no such file" in complaint(refused)
+    nowhere = krypton("tune", models / "squeezenet.onnx", photo, "-o", tmp_path / "no" / "t.onnx")
+    assert "there is no folder" in complaint(nowhere)
+    assert krypton("tune", models / "squeezenet.onnx", photo).exit_code == 2
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("mode", ["exact", "approximate"])
+def test_a_time_budget_keeps_the_map_as_far_as_it_is(models, photo, tmp_path, mode):
+    arguments = ["--time-budget", "1ms", "--mode", mode, "-o", tmp_path / "map.png", "--patch", "8", "--stride", "1"]
+    result = krypton("explain", models / "squeezenet.onnx", photo, *arguments)
+    assert result.exit_code == 0, result.output
+    assert "stopped early by the time budget" in result.stdout
+    assert (tmp_path / "map.png").exists()
+
+
 # -- explain -------------------------------------------------------------------------------------------------
 
 
@@ -175,7 +239,6 @@ def test_a_model_of_several_outputs_needs_its_name(models, photo):
         (["squeezenet.onnx", "PHOTO", "--fill", "1,2"], "fill"),
         (["squeezenet.onnx", "PHOTO", "--providers", "abacus"], "abacus"),
         (["squeezenet.onnx", "PHOTO", "--labels", "absent.txt"], "absent.txt: no such file"),
-        (["squeezenet.onnx", "PHOTO", "--mode", "approximate"], "not available in this version"),
     ],
 )
 def test_what_is_wrong_with_model_or_image_is_one_line_and_nothing_is_written(
@@ -211,6 +274,8 @@ def test_an_output_that_cannot_be_written_is_told_before_anything_is_computed(mo
         (["--json", "--mode", "quick"], "'quick'"),
         (["--json", "--min-ssim", "0.9"], "only an approximate map"),
         (["--json", "--min-ssim", "2", "--mode", "approximate"], "--min-ssim"),
+        (["--json", "--time-budget", "soon"], "is not a time"),
+        (["--json", "--time-budget", "-1s"], "is not a time"),
     ],
 )
 def test_misuse_exits_with_2(models, photo, arguments, message):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from approximate_models import deep, scene
 from families import FAMILIES, example_image
 from naive import naive_map
 from tolerances import assert_scores_equal
@@ -38,7 +39,7 @@ def oracle(files, tops, lefts):
 
 
 def test_the_readme(files, capsys):
-    [example] = examples("README.md")
+    example, _ = examples("README.md")
     names: dict = {}
     exec(example, names)
     heat_map = names["heat_map"]
@@ -48,6 +49,15 @@ def test_the_readme(files, capsys):
     assert_scores_equal(heat_map.scores[0], scores[..., target], probabilities=False)
     assert Path("map.png").read_bytes().startswith(b"\x89PNG")
     assert str(heat_map.scores.shape) in capsys.readouterr().out
+
+
+def test_the_readme_on_approximate_maps(capsys):
+    _, example = examples("README.md")
+    names: dict = {"kx": kx, "session": kx.OcclusionSession(deep()), "image": scene(0)}
+    exec(example, names)
+    heat_map = names["heat_map"]
+    assert heat_map.mode == "approximate" and heat_map.estimated_ssim > 0.8
+    assert f"{heat_map.computed.mean()}" in capsys.readouterr().out
 
 
 def test_the_rewritten_model_in_stock_and_in_registered_sessions(files):

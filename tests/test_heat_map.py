@@ -52,7 +52,7 @@ def test_to_dict_is_json_named_as_the_attributes():
     values = json.loads(json.dumps(heat_map.to_dict(), allow_nan=False))
     assert list(values) == [
         "scores", "baseline", "targets", "tops", "lefts", "patch", "stride", "mode",
-        "computed", "expected_ssim", "estimated_ssim", "complete",
+        "computed", "expected_ssim", "estimated_ssim", "complete", "note",
     ]  # fmt: skip
     assert values["targets"] == [7, 3]
     assert values["patch"] == [4, 6]

@@ -190,7 +190,6 @@ def test_arguments(session, arguments, message, mode) -> None:
 
 def test_modes(session) -> None:
     for mode, message in [
-        ("approximate", "mode='approximate' is not available in this version: use mode='exact'"),
         ("fast", "mode must be one of naive, exact, approximate, got 'fast'"),
     ]:
         refused(kx.ImageError, message, session.explain, IMAGE, mode=mode)

@@ -14,6 +14,7 @@ from krypton_onnx.cli.convert import convert
 from krypton_onnx.cli.demo import demo
 from krypton_onnx.cli.explain import explain
 from krypton_onnx.cli.inspect import inspect
+from krypton_onnx.cli.tune import tune
 
 __all__ = ["app", "main"]
 
@@ -42,7 +43,7 @@ def krypton_onnx(
     """Occlusion heat maps of ONNX CNNs by incremental inference: which pixels does the score depend on?"""
 
 
-for command in (explain, convert, inspect, demo):
+for command in (explain, tune, convert, inspect, demo):
     app.command()(command)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -17,6 +18,7 @@ class OneLineErrors(TyperGroup):
     """The group of commands; what is the user's to mend becomes one line on stderr and exit code 1."""
 
     def invoke(self, ctx: Any) -> Any:
+        warnings.showwarning = _show_warning
         try:
             return super().invoke(ctx)
         except (KryptonError, ImportError) as error:
@@ -27,6 +29,10 @@ class OneLineErrors(TyperGroup):
             # Not through Rich, which would wrap the line and colour parts of it.
             typer.echo(f"krypton-onnx: error: {message}", err=True)
             raise typer.Exit(1) from None
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    typer.echo(f"krypton-onnx: warning: {one_line(str(message))}", err=True)
 
 
 def misuse(option: str, message: str) -> NoReturn:
@@ -45,8 +51,8 @@ def ends(reasons: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def progress_bar(label: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """A callable(done, total) that draws a bar with positions per second and the time left, while the block
+def progress_bar(label: str, quiet: bool = False, unit: str = "positions") -> Iterator[Callable[[int, int], None]]:
+    """A callable(done, total) that draws a bar with what is done per second and the time left, while the block
     runs. Nothing is drawn when `quiet`, nor into a file or a pipe."""
     from rich.console import Console
     from rich.progress import (
@@ -62,7 +68,7 @@ def progress_bar(label: str, quiet: bool = False) -> Iterator[Callable[[int, int
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
             speed = task.finished_speed or task.speed
-            return Text("" if speed is None else f"{speed:,.0f} positions/s")
+            return Text("" if speed is None else f"{speed:,.{0 if speed >= 10 else 1}f} {unit}/s")
 
     columns = (
         label,

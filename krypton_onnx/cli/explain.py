@@ -18,8 +18,7 @@ from krypton_onnx.images import read_image
 if TYPE_CHECKING:
     from krypton_onnx import HeatMap
 
-PREPARING = "How the model wants its image: x = (pixel * scale - mean) / std"
-COMPUTING = "How to compute"
+INTERRUPTED = 130  # the exit code of what Ctrl-C ended, by convention
 
 
 def explain(
@@ -36,74 +35,56 @@ def explain(
     ] = None,
     patch: options.Patch = "16",
     stride: options.Stride = "4",
-    fill: Annotated[
-        str,
-        typer.Option(
-            metavar="X|A,B,C",
-            help="What hides the pixels: a number, or one a channel, in the numbers that the model sees.",
-        ),
-    ] = "0",
+    fill: options.Fill = "0",
     target: Annotated[
         int | None, typer.Option(metavar="CLASS", help="The class to explain. Default: the predicted one.")
     ] = None,
-    score: Annotated[
-        Literal["output", "logit", "margin"],
-        typer.Option(
-            help="output: as the model gives it; logit: before its last softmax or sigmoid; "
-            "margin: the logit minus the largest other."
-        ),
-    ] = "output",
-    model_output: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The output to explain, where the model has several.")
-    ] = None,
+    score: options.Score = "output",
+    model_output: options.ModelOutput = None,
     labels: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Names of the classes, one a line, from class 0 on.")
     ] = None,
-    scale: Annotated[str | None, typer.Option(metavar="X", help="Default: 1/255.", rich_help_panel=PREPARING)] = None,
-    mean: Annotated[
-        str | None,
-        typer.Option(
-            metavar="X|A,B,C",
-            help="After scaling, in the model's channel order. Default: 0.",
-            rich_help_panel=PREPARING,
-        ),
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option(metavar="X|A,B,C", help="As mean. Default: 1.", rich_help_panel=PREPARING)
-    ] = None,
-    channel_order: Annotated[
-        Literal["rgb", "bgr", "gray"] | None,
-        typer.Option(help="Default: rgb, or gray where the model takes one channel.", rich_help_panel=PREPARING),
-    ] = None,
+    scale: options.Scale = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    channel_order: options.Channels = None,
     image_input: options.ImageInput = None,
     input_shape: options.InputShape = None,
     mode: Annotated[
         Literal["exact", "approximate", "naive"],
         typer.Option(
-            help="exact: by incremental inference; naive: by full inference, much slower and the same.",
-            rich_help_panel=COMPUTING,
+            help="exact: by incremental inference; approximate: many times faster, of a quality that was tuned and is "
+            "checked (krypton-onnx tune); naive: by full inference, much slower and the same as exact.",
+            rich_help_panel=options.COMPUTING,
         ),
     ] = "exact",
     min_ssim: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, help="Quality of an approximate map.", rich_help_panel=COMPUTING),
-    ] = None,
-    providers: Annotated[
-        str | None,
         typer.Option(
-            metavar="NAMES",
-            help="ONNX Runtime's execution providers, best first, as in cuda,cpu. Default: cpu.",
-            rich_help_panel=COMPUTING,
+            min=0.0,
+            max=1.0,
+            help="SSIM of an approximate map to the exact one. Default: as tuned.",
+            rich_help_panel=options.COMPUTING,
         ),
     ] = None,
-    strict: Annotated[
+    complete_exactly: Annotated[
         bool,
         typer.Option(
-            "--strict",
-            help="Without the fast convolution that rounds a little more (Winograd).",
-            rich_help_panel=COMPUTING,
+            help="Compute an approximate map exactly where its estimated SSIM is too low.",
+            rich_help_panel=options.COMPUTING,
         ),
-    ] = False,
+    ] = True,
+    time_budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="5s",
+            help="Stop after so long and keep the map as far as it is, as Ctrl-C does.",
+            rich_help_panel=options.COMPUTING,
+        ),
+    ] = None,
+    seed: options.Seed = 0,
+    providers: options.Providers = None,
+    strict: options.Strict = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -120,7 +101,8 @@ def explain(
     if min_ssim is not None and mode != "approximate":
         misuse("--min-ssim", "only an approximate map has a quality to ask for (--mode approximate)")
     patch_size, step = options.pair("--patch", patch), options.pair("--stride", stride)
-    filling = options.numbers("--fill", fill)
+    filling = options.filling(fill)
+    budget = None if time_budget is None else options.seconds("--time-budget", time_budget)
     preparing = PreparingOptions.parse(scale, mean, std, channel_order, image_input, input_shape)
 
     # What can go wrong quickly comes first: the output, the small files, then the model.
@@ -128,8 +110,6 @@ def explain(
         require_writable(output)
     names = None if labels is None else _read_labels(labels)
     source = read_image(image)
-
-    import numpy as np
 
     import krypton_onnx as kx
 
@@ -144,11 +124,14 @@ def explain(
             targets=target,
             patch=patch_size,
             stride=step,
-            fill=filling[0] if len(filling) == 1 else np.array(filling, np.float32),
+            fill=filling,
             mode=mode,
             min_ssim=min_ssim,
+            complete_exactly=complete_exactly,
             score=score,
             output=model_output,
+            time_budget=budget,
+            seed=seed,
             progress=progress,
         )
     seconds = time.perf_counter() - started
@@ -164,6 +147,8 @@ def explain(
         typer.echo(dumps(heat_map.to_dict(), allow_nan=False))
     elif not quiet:
         _summarize(heat_map, name, score, seconds, output)
+    if not heat_map.complete and time_budget is None:  # by Ctrl-C
+        raise typer.Exit(INTERRUPTED)
 
 
 def _read_labels(path: Path) -> list[str]:
@@ -183,9 +168,18 @@ def _class_name(target: int, names: list[str] | None, path: Path | None) -> str:
     return f"{names[target]} (class {target})"
 
 
+def _quality(heat_map: HeatMap) -> str:
+    if heat_map.estimated_ssim is None:
+        return "its quality is not estimated"
+    expected = "" if heat_map.expected_ssim is None else f" (expected from tuning: {heat_map.expected_ssim:.2f})"
+    return f"estimated SSIM {heat_map.estimated_ssim:.2f}{expected}"
+
+
 def _summarize(heat_map: HeatMap, name: str, score: str, seconds: float, output: Path | None) -> None:
+    import numpy as np
+
     drop = heat_map.drop[0]
-    row, column = divmod(int(drop.argmax()), drop.shape[1])
+    row, column = divmod(int(np.nanargmax(drop)), drop.shape[1])
     height, width = heat_map.patch
     top, left = heat_map.tops[row], heat_map.lefts[column]
     typer.echo(f"{name}: {score} {heat_map.baseline[0]:.4g}")
@@ -194,4 +188,9 @@ def _summarize(heat_map: HeatMap, name: str, score: str, seconds: float, output:
         f"where rows {top} to {top + height - 1} and columns {left} to {left + width - 1} are hidden"
     )
     typer.echo(f"{drop.size:,} positions in {seconds:.2f} s ({drop.size / seconds:,.0f} a second), {heat_map.mode}")
+    if heat_map.mode == "approximate":
+        share = heat_map.computed.mean()
+        typer.echo(f"{share:.0%} of the positions computed, the others interpolated; {_quality(heat_map)}")
+    if heat_map.note:
+        typer.echo(heat_map.note)
     typer.echo(f"wrote {output}")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from krypton_onnx.cli.console import misuse
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX model, original or converted.")]
 Patch = Annotated[
@@ -29,8 +32,68 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to sta
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 
 
+Fill = Annotated[
+    str,
+    typer.Option(
+        metavar="X|A,B,C",
+        help="What hides the pixels: a number, or one a channel, in the numbers that the model sees.",
+    ),
+]
+Score = Annotated[
+    Literal["output", "logit", "margin"],
+    typer.Option(
+        help="output: as the model gives it; logit: before its last softmax or sigmoid; "
+        "margin: the logit minus the largest other."
+    ),
+]
+ModelOutput = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The output to explain, where the model has several.")
+]
+PREPARING = "How the model wants its image: x = (pixel * scale - mean) / std"
+Scale = Annotated[str | None, typer.Option(metavar="X", help="Default: 1/255.", rich_help_panel=PREPARING)]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        metavar="X|A,B,C", help="After scaling, in the model's channel order. Default: 0.", rich_help_panel=PREPARING
+    ),
+]
+Std = Annotated[str | None, typer.Option(metavar="X|A,B,C", help="As mean. Default: 1.", rich_help_panel=PREPARING)]
+Channels = Annotated[
+    Literal["rgb", "bgr", "gray"] | None,
+    typer.Option(help="Default: rgb, or gray where the model takes one channel.", rich_help_panel=PREPARING),
+]
+COMPUTING = "How to compute"
+Providers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES",
+        help="ONNX Runtime's execution providers, best first, as in cuda,cpu. Default: cpu.",
+        rich_help_panel=COMPUTING,
+    ),
+]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Without the fast convolution that rounds a little more (Winograd).",
+        rich_help_panel=COMPUTING,
+    ),
+]
+Seed = Annotated[
+    int, typer.Option(min=0, help="Of the positions at which approximate maps are checked.", rich_help_panel=COMPUTING)
+]
+
+
 # What Matplotlib writes by suffix; JPEG would smear the cells.
 PICTURES = (".png", ".pdf", ".svg")
+
+
+FEW_IMAGES = 5  # to tune on
+
+
+def size(values: tuple[int, int]) -> str:
+    """(16, 24) as "16 x 24"; (16, 16) as "16"."""
+    return str(values[0]) if values[0] == values[1] else f"{values[0]} x {values[1]}"
 
 
 def check_picture(option: str, path: Path) -> None:
@@ -56,6 +119,30 @@ def numbers(option: str, text: str) -> tuple[float, ...]:
         return tuple(_number(part) for part in text.split(","))
     except (ValueError, ZeroDivisionError):
         misuse(option, f"{text!r} is neither a number (0.5 or 1/255) nor one a channel (0.485,0.456,0.406)")
+
+
+def filling(text: str) -> float | np.ndarray:
+    """--fill as the API takes it: a number, or float32 (channels,)."""
+    values = numbers("--fill", text)
+    if len(values) == 1:
+        return values[0]
+    import numpy as np
+
+    return np.array(values, np.float32)
+
+
+def seconds(option: str, text: str) -> float:
+    """Seconds from "5", "5s", "1.5m" or "500ms"."""
+    for suffix, factor in (("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("", 1.0)):
+        if text.endswith(suffix):
+            try:
+                value = float(text.removesuffix(suffix)) * factor
+            except ValueError:
+                break
+            if 0 <= value < float("inf"):
+                return value
+            break
+    misuse(option, f"{text!r} is not a time (5s, 500ms or 2m)")
 
 
 def shape_and_input(shape: str | None, image_input: str | None) -> tuple[tuple[int, ...] | None, str | None]:

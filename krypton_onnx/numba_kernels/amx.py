@@ -83,6 +83,24 @@ def _block(make: Callable[..., None]) -> Callable[..., Any]:
     return block
 
 
+def _fewer(builder: Any, parts: Any, than: int) -> Any:
+    return builder.icmp_signed("<", parts, ir.Constant(_LONG, than))
+
+
+def _in_parts(make: Callable[..., None]) -> Callable[..., Any]:
+    """As _block, for what also asks in how many parts numbers are."""
+
+    @intrinsic
+    def block(typing: Any, x: Any, y: Any, z: Any, parts: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            make(builder, *arguments)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64, types.int64, types.int64), generate
+
+    return block
+
+
 def _transfer(builder: Any, name: str, tile: int, address: Any, offset: int, stride: Any) -> None:
     """A tile from or to memory; the stride, known or not when compiling, is in bytes."""
     if isinstance(stride, int):
@@ -94,11 +112,12 @@ def _transfer(builder: Any, name: str, tile: int, address: Any, offset: int, str
 def _make_products(tall: bool, two: bool) -> Callable[..., None]:
     """Two tiles of rows (4, 5; one unless `tall`) by two of weights (6, 7; one unless `two`) into sums 0 to 3.
 
-    The six products of 32 values, in the order with the fewest loads. Parts of a row tile, and of a weight tile, lie
-    TILE bytes apart, weight tiles 3 * TILE.
+    The six products of 32 values, or the three that rows and weights of two `parts` have, or the one of one part, in
+    the order with the fewest loads. Parts of a row tile, and of a weight tile, lie TILE bytes apart, weight tiles
+    3 * TILE.
     """
 
-    def make(builder: Any, upper: Any, lower: Any, weights: Any) -> None:
+    def make(builder: Any, upper: Any, lower: Any, weights: Any, parts: Any) -> None:
         def rows(part: int) -> None:
             _transfer(builder, "loadd", 4, upper, part * TILE, 64)
             if tall:
@@ -115,14 +134,26 @@ def _make_products(tall: bool, two: bool) -> Callable[..., None]:
                     _call(builder, "llvm.x86.tdpbf16ps", (sums, row, column), [])
 
         columns(0)
-        for part in (2, 1, 0):
-            rows(part)
-            add()
-        for part in (2, 1):
-            columns(part)
-            add()
-        rows(1)
-        add()
+        with builder.if_else(_fewer(builder, parts, 3)) as (one_or_three, six):
+            with one_or_three:
+                with builder.if_then(builder.not_(_fewer(builder, parts, 2))):
+                    rows(1)
+                    add()
+                    columns(1)
+                    rows(0)
+                    add()
+                    columns(0)
+                rows(0)
+                add()
+            with six:
+                for part in (2, 1, 0):
+                    rows(part)
+                    add()
+                for part in (2, 1):
+                    columns(part)
+                    add()
+                rows(1)
+                add()
 
     return make
 
@@ -158,7 +189,7 @@ TILE = 1024
 
 zero_sums, load_bias = _block(_make_zero), _block(_make_bias)
 add_products_tall_two, add_products_tall, add_products_two, add_products = (
-    _block(_make_products(tall, two)) for tall in (True, False) for two in (True, False)
+    _in_parts(_make_products(tall, two)) for tall in (True, False) for two in (True, False)
 )
 store_sums_tall_two, store_sums_tall, store_sums_two, store_sums = (
     _block(_make_store(tall, two)) for tall in (True, False) for two in (True, False)
@@ -206,39 +237,46 @@ def _store(builder: Any, value: Any, address: Any, wanted: Any) -> None:
     builder.call(function, [value, builder.inttoptr(address, pointer), ir.Constant(_INT, 4), wanted])
 
 
-def _store_parts(builder: Any, rest: Any, target: Any) -> None:
-    """32 floats as three rows of bfloat16, cut off one after the other."""
+def _store_parts(builder: Any, value: Any, target: Any, parts: Any) -> None:
+    """32 floats as rows of bfloat16, so many: the first rounded, so that it is a fair value by itself, and of what is
+    left the upper bits, twice."""
     upper = ir.Constant(_INTS, [0xFFFF0000] * ROW)
     odd = ir.Constant(_INTS, [2 * k + 1 for k in range(ROW)])
-    for part in range(3):
-        bits = builder.bitcast(rest, _INTS)
+
+    def store(part: int, rest: Any, bits: Any) -> Any:
         halves = builder.shuffle_vector(builder.bitcast(bits, _SHORTS), ir.Constant(_SHORTS, ir.Undefined), odd)
         address = builder.add(target, ir.Constant(_LONG, part * TILE))
         builder.store(halves, builder.inttoptr(address, ir.PointerType(halves.type)), align=64)
-        if part < 2:
-            rest = builder.fsub(rest, builder.bitcast(builder.and_(bits, upper), _FLOATS))
+        return builder.fsub(rest, builder.bitcast(builder.and_(bits, upper), _FLOATS))
+
+    rounded = builder.add(builder.bitcast(value, _INTS), ir.Constant(_INTS, [0x8000] * ROW))
+    rest = store(0, value, rounded)
+    with builder.if_then(builder.not_(_fewer(builder, parts, 2))):
+        rest = store(1, rest, builder.bitcast(rest, _INTS))
+        store(2, rest, builder.bitcast(rest, _INTS))
 
 
 @intrinsic
-def split_row(typing: Any, source: Any, count: Any, target: Any) -> Any:
+def split_row(typing: Any, source: Any, count: Any, target: Any, parts: Any) -> Any:
     """min(count, 32) floats at `source` as sums of three bfloat16 each; the other ones of 32 are zero.
 
-    A float has 24 bits of mantissa and a bfloat16 has 8: cut off after 8 bits, what is left has 16, and of that 8 are
-    left after 8 more, so the sum is exact. The three rows go to target, target + TILE and target + 2 * TILE.
+    A float has 24 bits of mantissa and a bfloat16 has 8: rounded to 8 bits, what is left has 16 at most, and of that 8
+    are left after 8 more, so the sum is exact. The three rows go to target, target + TILE and target + 2 * TILE; of
+    one part, only the first does.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         _widen(builder)
-        source, count, target = arguments
-        _store_parts(builder, _load(builder, source, _first(builder, count)), target)
+        source, count, target, parts = arguments
+        _store_parts(builder, _load(builder, source, _first(builder, count)), target, parts)
         return context.get_dummy_value()
 
-    return types.void(types.int64, types.int64, types.int64), generate
+    return types.void(types.int64, types.int64, types.int64, types.int64), generate
 
 
 @intrinsic
 def split_sum(
-    typing: Any, source: Any, stride: Any, factor_0: Any, factor_1: Any, factor_2: Any, target: Any
+    typing: Any, source: Any, stride: Any, factor_0: Any, factor_1: Any, factor_2: Any, target: Any, parts: Any
 ) -> Any:  # fmt: skip
     """As split_row, of the sum of 32 floats at source, source + stride and source + 2 * stride, each times a factor.
 
@@ -247,17 +285,17 @@ def split_sum(
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         _widen(builder)
-        source, stride, *factors, target = arguments
+        source, stride, *factors, target, parts = arguments
         total = ir.Constant(_FLOATS, [0.0] * ROW)
         for factor in factors:
             values = builder.load(builder.inttoptr(source, ir.PointerType(_FLOATS)), align=64)
             product = builder.fmul(values, _splat(builder, factor, _FLOATS), flags=("contract",))
             total = builder.fadd(total, product, flags=("contract",))
             source = builder.add(source, stride)
-        _store_parts(builder, total, target)
+        _store_parts(builder, total, target, parts)
         return context.get_dummy_value()
 
-    signature = (types.int64, types.int64, types.float32, types.float32, types.float32, types.int64)
+    signature = (types.int64, types.int64, types.float32, types.float32, types.float32, types.int64, types.int64)
     return types.void(*signature), generate
 
 

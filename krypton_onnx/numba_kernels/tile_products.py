@@ -15,6 +15,7 @@ import numpy as np
 
 from . import amx
 from .compiled import inline, kernel
+from .precision import parts_used
 from .weights import Columns
 from .workspace import aligned, floats
 
@@ -52,35 +53,37 @@ def _clamp(address, height, width, stride, low, high):
 
 
 @inline
-def _split_rows(source, depth, first, last, step, target, strip):
+def _split_rows(source, depth, first, last, step, target, strip, used):
     """Values 32 * step .. of rows [first, last) for the tiles."""
     for r in range(first, last):
         values = source + 4 * (r * depth + 32 * step)
-        amx.split_row(values, depth - 32 * step, target + (r >> 4) * strip + 3072 * step + 64 * (r & 15))
+        amx.split_row(values, depth - 32 * step, target + (r >> 4) * strip + 3072 * step + 64 * (r & 15), used)
 
 
 @inline
-def _split_weights(source, matrix, factor_0, factor_1, factor_2, first, last, target):
+def _split_weights(source, matrix, factor_0, factor_1, factor_2, first, last, target, used):
     """Rows [first, last) of the tiles (one or two) of one step into their parts: of three matrices' sum, or of one."""
     for r in range(first, last):
         to = target + (r >> 4) * 3072 + 64 * (r & 15)
         if factor_1 == 0:  # the points 0 and infinity take the first or the last tap alone
-            amx.split_row(source + 128 * r + (0 if factor_2 == 0 else 2 * matrix), 32, to)
+            amx.split_row(source + 128 * r + (0 if factor_2 == 0 else 2 * matrix), 32, to, used)
         else:
-            amx.split_sum(source + 128 * r, matrix, factor_0, factor_1, factor_2, to)
+            amx.split_sum(source + 128 * r, matrix, factor_0, factor_1, factor_2, to, used)
 
 
 @kernel
 def multiply_tiles(
     a, weights, whole, factors, bias, biased, out, stack_stride, row_stride, columns, most, clamped, low, high,
-    shapes, rows, parts,
+    shapes, rows, parts, used,
 ):  # fmt: skip
     """out (S, P, columns) = a (S, P, K) @ weights (+ bias where `biased`), clamped where `clamped`.
 
     weights uint8 (matrices, bytes): `pack`'s, whole floats where `whole`, else split; factors float32 (n, 3): if there
     are any, matrix s is made of three (`Columns`), else n is 0; bias float32 (columns rounded up to
     32,); out float32 (floats,), of which a row takes row_stride and a matrix stack_stride; shapes: `_shapes`; rows
-    float32 (twice `most` split rows,) and parts float32 (twice the split weights of 32 columns,): scratch.
+    float32 (twice `most` split rows,) and parts float32 (twice the split weights of 32 columns,): scratch; used: how
+    many parts of a number are multiplied: 3 is as exact as float32, 2 leaves out what is below 2**-16 of a product, 1
+    rounds to bfloat16.
 
     What comes next, rows and whole weights, is split while the tiles multiply what came before: the vector units
     have nothing else to do.
@@ -100,7 +103,7 @@ def multiply_tiles(
     here, there = rows.ctypes.data, rows.ctypes.data + (most // 16) * strip
     taps_here, taps_there = parts.ctypes.data, parts.ctypes.data + 2 * strip
     for t in range(steps):
-        _split_rows(source, depth, 0, min(most, count), t, here, strip)
+        _split_rows(source, depth, 0, min(most, count), t, here, strip, used)
     if whole:
         tiles = 1 if columns <= 16 else 2
         one, two, three = np.float32(1), np.float32(0), np.float32(0)
@@ -108,7 +111,8 @@ def multiply_tiles(
             one, two, three = factors[0, 0], factors[0, 1], factors[0, 2]
         for t in range(steps):
             _split_weights(
-                weights_at + t * tiles * tile, matrix, one, two, three, 0, 16 * tiles, taps_here + t * tiles * 3072
+                weights_at + t * tiles * tile, matrix, one, two, three, 0, 16 * tiles,
+                taps_here + t * tiles * 3072, used,
             )  # fmt: skip
     for s in range(stack):
         for first in range(0, count, most):
@@ -145,7 +149,7 @@ def multiply_tiles(
                     split_last = min(split_first + share, i + 32, ahead)
                     if i >= height:  # nothing left to multiply: only split
                         for t in range(steps):
-                            _split_rows(following, depth, split_first, split_last, t, there, strip)
+                            _split_rows(following, depth, split_first, split_last, t, there, strip, used)
                         continue
                     tall = min(32, height - i)
                     wanted = (0 if tall == _BLOCK else 2) + (0 if width == _BLOCK else 1)
@@ -160,22 +164,22 @@ def multiply_tiles(
                     lower = upper + strip
                     for t in range(steps):
                         if split_first < split_last:
-                            _split_rows(following, depth, split_first, split_last, t, there, strip)
+                            _split_rows(following, depth, split_first, split_last, t, there, strip, used)
                         if whole:
                             weights_first = (i >> 5) * part
                             _split_weights(
                                 weights_next + t * tiles_next * tile, matrix, one, two, three, weights_first,
-                                min(weights_first + part, 16 * tiles_next), taps_there + t * tiles_next * 3072,
+                                min(weights_first + part, 16 * tiles_next), taps_there + t * tiles_next * 3072, used,
                             )  # fmt: skip
                         one_rows, other_rows = upper + 3072 * t, lower + 3072 * t
                         if tall > 16 and tiles == 2:
-                            amx.add_products_tall_two(one_rows, other_rows, taps + 6144 * t)
+                            amx.add_products_tall_two(one_rows, other_rows, taps + 6144 * t, used)
                         elif tall > 16:
-                            amx.add_products_tall(one_rows, other_rows, taps + 3072 * t)
+                            amx.add_products_tall(one_rows, other_rows, taps + 3072 * t, used)
                         elif tiles == 2:
-                            amx.add_products_two(one_rows, one_rows, taps + 6144 * t)
+                            amx.add_products_two(one_rows, one_rows, taps + 6144 * t, used)
                         else:
-                            amx.add_products(one_rows, one_rows, taps + 3072 * t)
+                            amx.add_products(one_rows, one_rows, taps + 3072 * t, used)
                     # The block before: this one's products are still under way.
                     _clamp(unclamped, unclamped_rows, unclamped_columns, 4 * row_stride, low32, high32)
                     target = out_at + 4 * (s * stack_stride + (first + i) * row_stride + column)
@@ -293,4 +297,5 @@ class TileProduct:
             self._columns, most, low > -np.inf or high < np.inf, low, high,
             _shapes(a.shape[1] % _BLOCK or _BLOCK, self._columns % _BLOCK or _BLOCK),
             floats("split rows", 2 * strip * most // 16), floats("split weights", 4 * strip),
+            parts_used(len(a), self.depth),
         )  # fmt: skip

@@ -20,7 +20,8 @@ class GeometryTable:
     """Where an occlusion's region lies in every distinct frame, as PlaceRegions computes it.
 
     jump, before, after, frame: int64 (G, 2), (rows, columns). cost: float64 (G,), the multiply-adds per
-    cell of the frame, summed over the operators computed in it.
+    cell of the frame, summed over the operators computed in it. cap: int64 (G, 2), the largest extents under a
+    propagation threshold; None where there is none.
     """
 
     jump: np.ndarray
@@ -28,6 +29,7 @@ class GeometryTable:
     after: np.ndarray
     frame: np.ndarray
     cost: np.ndarray
+    cap: np.ndarray | None = None
 
     def extents(self, axis: int, origins: np.ndarray, size: int) -> np.ndarray:
         """int64 (n, G): each occlusion's own extents along an axis (0: rows), never empty."""
@@ -36,7 +38,8 @@ class GeometryTable:
         first = -((self.before[:, axis] - start) // jump)  # ceil((start - before) / jump)
         first = np.minimum(np.maximum(first, 0), frame - 1)
         end = np.minimum((start + (size - 1) + self.after[:, axis]) // jump + 1, frame)
-        return np.maximum(end, first + 1) - first
+        own = np.maximum(end, first + 1) - first
+        return own if self.cap is None else np.minimum(own, self.cap[:, axis])
 
     def full_cost(self) -> float:
         """Multiply-adds of one full inference."""

@@ -12,12 +12,14 @@ import onnxruntime as ort
 
 from krypton_onnx.errors import ModelError, one_line
 from krypton_onnx.numba_kernels import CPU_KERNELS
+from krypton_onnx.numba_kernels.precision import light_products
 from krypton_onnx.rewriter.emitter import ORIGIN, PATCH, THRESHOLD
 from krypton_onnx.rewriter.functions import DOMAIN
 from krypton_onnx.rewriter.plan import Plan, plan_of
 from krypton_onnx.rewriter.rewrite import UNOCCLUDED
 from krypton_onnx.runtime import custom_ops
 from krypton_onnx.runtime.custom_ops.detached import detach, provided
+from krypton_onnx.runtime.fingerprint import fingerprint
 from krypton_onnx.runtime.memory import release_freed_memory, return_free_pages
 from krypton_onnx.runtime.split import Crossing, find_crossing, full_model, incremental_model, materialize_model
 
@@ -65,6 +67,7 @@ class Engine:
         if plan is None:
             raise ModelError("the model has no plan: it was not rewritten")
         self.plan: Plan = plan
+        self.fingerprint = fingerprint(self._model, plan)
 
     @property
     def kernels(self) -> bool:
@@ -143,9 +146,10 @@ class Engine:
 
     def run(
         self, views: Views, tops: np.ndarray, lefts: np.ndarray, patches: np.ndarray, outputs: tuple[str, ...],
-        threshold: np.ndarray,
+        threshold: np.ndarray, light: bool = False,
     ) -> list[np.ndarray]:  # fmt: skip
-        """Outputs of N occluded images. patches: float32 (N or 1, C, h, w); threshold: float32 (1,)."""
+        """Outputs of N occluded images. patches: float32 (N or 1, C, h, w); threshold: float32 (1,) or one value a
+        geometry; light: products need not be exact."""
         incremental = self._parts().incremental
         binding = incremental.io_binding()
         for name, value in views.values.items():
@@ -155,7 +159,8 @@ class Engine:
         binding.bind_cpu_input(THRESHOLD, threshold)
         for name in outputs:
             binding.bind_output(name, "cpu")
-        incremental.run_with_iobinding(binding)
+        with light_products(light):  # kernels run in this thread
+            incremental.run_with_iobinding(binding)
         return binding.copy_outputs_to_cpu()
 
     def full(self, logits: bool) -> ort.InferenceSession:

@@ -23,10 +23,11 @@ class HeatMap:
     tops, lefts : int64 (rows,) and (cols,); origins of the occlusions, in pixels.
     patch, stride : (height, width) in pixels.
     mode : "naive", "exact" or "approximate".
-    computed : bool (rows, cols); the positions whose score was computed.
+    computed : bool (rows, cols); the positions whose score was computed. Others are interpolated in approximate maps.
     expected_ssim, estimated_ssim : similarity to the exact map, as tuned and as estimated for this image;
-        None where the map is exact or was not checked.
-    complete : whether the map is all that was asked for, and not cut short by a time budget.
+        None where the map was not approximated, or not tuned or checked.
+    complete : whether the map is all that was asked for, and not cut short by a time budget or Ctrl-C.
+    note : what else to know about how it was made, in words; mostly empty.
     """
 
     scores: np.ndarray
@@ -41,6 +42,7 @@ class HeatMap:
     expected_ssim: float | None = None
     estimated_ssim: float | None = None
     complete: bool = True
+    note: str = ""
 
     def __post_init__(self) -> None:
         shape = (len(self.targets), len(self.tops), len(self.lefts))

@@ -7,9 +7,11 @@ import numpy as np
 from krypton_onnx.rewriter import Plan
 from krypton_onnx.runtime import batching
 from krypton_onnx.runtime.batching import Batch, GeometryTable
+from krypton_onnx.runtime.fidelity import Fidelity
 from krypton_onnx.runtime.grid import Grid
 
 MAX_BATCH = 64
+MAX_LIGHT_BATCH = 128  # of a list of positions, whose regions a propagation threshold may keep small
 BATCH_BYTES = 24 << 20  # the largest patch activation of a batch: it should stay in a cache, and memory low
 NAIVE_BATCH = 16
 
@@ -17,6 +19,8 @@ NAIVE_BATCH = 16
 # that every run reads once more.
 MULTIPLY_ADDS_A_NODE = 2e6
 MULTIPLY_ADDS_A_WEIGHT = 32
+MULTIPLY_ADDS_AN_ELEMENT = 48  # of a patch activation: it is gathered, transformed, written and read
+LIGHT_SHARE = 0.55  # of a multiply-add's time, where products may be rounded
 RUN_SHARE = 0.015
 
 
@@ -30,6 +34,20 @@ def exact_plan(plan: Plan, grid: Grid, max_batch: int | None = None, workers: in
     )
 
 
+def positions_plan(
+    plan: Plan, grid: Grid, cells: np.ndarray, table: GeometryTable, max_batch: int | None, workers: int
+) -> list[np.ndarray]:
+    """Batches of some cells of the grid (int64, row * columns + column), for regions that lie as `table` says."""
+    if max_batch is None:
+        max_batch = min(default_batch(plan, grid, table, workers, MAX_LIGHT_BATCH), -(-len(cells) // workers) or 1)
+    rows, columns = np.divmod(cells, len(grid.lefts))
+    origins = np.stack([grid.tops[rows], grid.lefts[columns]], axis=1)
+    batches = batching.plan_positions(
+        origins, grid.patch, table, max_batch=max_batch, fixed_cost=_fixed_cost(plan)
+    ).batches
+    return [cells[batch.positions] for batch in batches]
+
+
 def _fixed_cost(plan: Plan) -> float:
     """Multiply-adds that one more run costs."""
     weights = sum(
@@ -40,13 +58,15 @@ def _fixed_cost(plan: Plan) -> float:
     return float(MULTIPLY_ADDS_A_NODE * len(plan.operators) + MULTIPLY_ADDS_A_WEIGHT * weights)
 
 
-def default_batch(plan: Plan, grid: Grid, table: GeometryTable, workers: int) -> int:
+def default_batch(
+    plan: Plan, grid: Grid, table: GeometryTable, workers: int, limit: int = MAX_BATCH
+) -> int:
     """Most positions of a batch: by the memory of their activations, and some batches for every worker."""
     most = BATCH_BYTES // patch_bytes(plan, grid, table)
     # A third of them where a run still costs little beside its multiply-adds.
     enough = -(-_fixed_cost(plan) // (RUN_SHARE * work(plan, grid, table)))
     share = -(-grid.positions // workers)
-    return int(np.clip(max(most // 3, min(most, enough)), 1, min(MAX_BATCH, share)))
+    return int(np.clip(max(most // 3, min(most, enough)), 1, min(limit, share)))
 
 
 def work(plan: Plan, grid: Grid, table: GeometryTable) -> float:
@@ -55,6 +75,20 @@ def work(plan: Plan, grid: Grid, table: GeometryTable) -> float:
     width = table.extents(1, grid.lefts, grid.patch[1]).mean(axis=0)
     whole = sum(operator.multiply_adds for operator in plan.operators if operator.geometry is None)
     return float(whole + (height * width * table.cost).sum()) or 1.0
+
+
+def position_cost(plan: Plan, grid: Grid, fidelity: Fidelity) -> float:
+    """What a position costs beside its share of a run, as exact multiply-adds, mean over the grid."""
+    table = fidelity.table(plan, grid.patch)
+    height = table.extents(0, grid.tops, grid.patch[0]).mean(axis=0)
+    width = table.extents(1, grid.lefts, grid.patch[1]).mean(axis=0)
+    elements = sum(
+        float(height[operator.geometry] * width[operator.geometry]) * operator.channels
+        for operator in plan.operators
+        if operator.geometry is not None
+    )
+    share = LIGHT_SHARE if fidelity.light else 1.0
+    return share * work(plan, grid, table) + MULTIPLY_ADDS_AN_ELEMENT * elements
 
 
 def patch_bytes(plan: Plan, grid: Grid, table: GeometryTable) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 from krypton_onnx.errors import ImageError
 from krypton_onnx.rewriter.plan import Plan
 from krypton_onnx.rewriter.rewrite import UNOCCLUDED
+from krypton_onnx.runtime.heat_map import HeatMap
+from krypton_onnx.tolerance import is_noise
 
 Score = str | Callable[[Mapping[str, np.ndarray]], np.ndarray]
 SCORES = ("output", "logit", "margin")
@@ -42,6 +45,11 @@ class Scorer:
             # A logit that is an output itself carries the prefix too, which the full model does not know.
             return (name if unoccluded else name.removeprefix(UNOCCLUDED),)
         return ((unoccluded if base else "") + self._output,)
+
+    @property
+    def saturates(self) -> bool:
+        """True where what is scored comes out of a Softmax or Sigmoid."""
+        return self._score == "output" and self._output in self._plan.logits
 
     def __call__(self, values: Sequence[np.ndarray]) -> np.ndarray:
         """float32 (N, classes) from the fetched tensors, in the order of `tensors`."""
@@ -95,3 +103,14 @@ def choose_targets(targets: int | Sequence[int] | None, baseline: np.ndarray) ->
         if not 0 <= target < classes:
             raise ImageError(f"target {target} is out of range: the model has {classes} classes, 0 to {classes - 1}")
     return chosen
+
+
+def warn_of_noise(heat_map: HeatMap, scorer: Scorer) -> None:
+    """Warn where a map of probabilities is flat up to rounding, as that of a saturated classifier."""
+    known = heat_map.scores[0, heat_map.computed]
+    if known.size > 1 and scorer.saturates and is_noise(known):
+        warnings.warn(
+            f"the probability hardly changes over the map (from {known.min():.6g} to {known.max():.6g}), no more than "
+            "rounding does: score='logit' or score='margin' shows what moves before it is saturated",
+            stacklevel=3,
+        )

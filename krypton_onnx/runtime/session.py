@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,46 +17,16 @@ from krypton_onnx.errors import ImageError, ModelError, one_line
 from krypton_onnx.rewriter import Plan, Source, load_model, plan_of, rewrite_model
 from krypton_onnx.rewriter.emitter import ORIGIN, PATCH, THRESHOLD
 from krypton_onnx.rewriter.normalize import find_image_input, graph_inputs, input_dims
-from krypton_onnx.rewriter.rewrite import UNOCCLUDED, image_layout
-from krypton_onnx.runtime.batching import Batch
-from krypton_onnx.runtime.budget import fit_memory
-from krypton_onnx.runtime.engine import Engine, SessionSettings, Views
-from krypton_onnx.runtime.explain import MapInProgress, RunBatch, fill_map
-from krypton_onnx.runtime.grid import Fill, Grid, Patches, make_grid
+from krypton_onnx.rewriter.rewrite import image_layout
+from krypton_onnx.runtime.engine import Engine, SessionSettings
+from krypton_onnx.runtime.grid import Fill, Patches, make_grid
 from krypton_onnx.runtime.heat_map import HeatMap
 from krypton_onnx.runtime.images import InputSpec, as_batch, channels_first, other_feeds, split_feeds
-from krypton_onnx.runtime.naive import occluded
-from krypton_onnx.runtime.schedule import NAIVE_BATCH, exact_plan, naive_batches
-from krypton_onnx.runtime.scores import Score, Scorer, choose_targets
+from krypton_onnx.runtime.question import Question, answer_exactly, answer_naively, check_limits, check_min_ssim
+from krypton_onnx.runtime.scores import Score, Scorer, warn_of_noise
+from krypton_onnx.runtime.tuning import Specification, Tuning, specification, stored_tuning
 
 MODES = ("naive", "exact", "approximate")
-
-
-@dataclass(frozen=True)
-class _Question:
-    """One call of `explain`, checked: what is asked, of which image."""
-
-    image: np.ndarray  # (1, ...) in the model's layout
-    others: Mapping[str, np.ndarray]
-    grid: Grid
-    patches: Patches
-    scorer: Scorer
-    targets: int | Sequence[int] | None
-    batch_size: int | None
-    workers: int
-    time_budget: float | None
-    progress: Callable[[int, int], None] | None
-    on_update: Callable[[HeatMap], None] | None
-
-    def answer(
-        self, mode: str, baseline: np.ndarray, batches: Sequence[Batch], run: RunBatch, workers: int
-    ) -> HeatMap:
-        """The map, by running every batch. baseline: float32 (classes,) of the unoccluded image."""
-        chosen = choose_targets(self.targets, baseline)
-        return fill_map(
-            MapInProgress(self.grid, chosen, baseline, mode), batches, self.patches, run, workers,
-            self.time_budget, self.progress, self.on_update,
-        )  # fmt: skip
 
 
 class OcclusionSession:
@@ -110,6 +81,8 @@ class OcclusionSession:
         self._layout = self._plan.layout if self._plan else image_layout(loaded, self._image_input)
         self._engines: dict[tuple[int, ...], Engine] = {}
         self._original: ort.InferenceSession | None = None
+        self._tuning: Tuning | None = None
+        self._stored_tuning = stored_tuning(loaded)
         self._lock = threading.Lock()
 
     # -- the model itself --------------------------------------------------------------------------------------------
@@ -173,6 +146,7 @@ class OcclusionSession:
         progress: Callable[[int, int], None] | None = None,
         on_update: Callable[[HeatMap], None] | None = None,
         memory_budget: int | None = None,
+        complete_exactly: bool = True,
     ) -> HeatMap:
         """An occlusion map of one image.
 
@@ -184,88 +158,106 @@ class OcclusionSession:
             (K, C, h, w) to average the score over K fills; in the model's input space. It is called from several
             threads, in no particular order; its image is read-only.
         region : (top, left, bottom, right) to explain only there.
-        mode : "naive" (full inference), "exact" (incremental; equal up to float rounding) or "approximate".
+        mode : "naive" (full inference), "exact" (incremental; equal up to float rounding) or "approximate": many
+            times faster, and its SSIM to the exact map at least `min_ssim`, by what `tune` found (docs/quality.md).
+        min_ssim : of an approximate map, in (0, 1]; None is the tuned one, 0.9 where nothing was tuned.
         score : "output", "logit" (before the last Softmax / Sigmoid), "margin" (logit minus the largest other), or
             callable({output: array}) -> (N, classes).
         output : its name, where the model has several.
         batch_size : most positions of one run; None chooses.
-        time_budget : seconds after which no further batch starts; the map is then not complete.
+        time_budget : seconds after which no further batch starts; the map is then not complete. Ctrl-C does the same.
+        seed : of the cells at which an approximate map is checked.
         progress : callable(done, total), positions. on_update : callable(heat_map), as the map fills.
-        memory_budget : bytes that the process may take while the map is computed (exact mode); batches are made as
-            small as that asks for. To create the session's own parts, when the first image comes, is not counted.
+        memory_budget : bytes that the process may take while the map is computed (exact and approximate mode); batches
+            are made as small as that asks for. To create the session's own parts, when the first image comes, is not
+            counted.
+        complete_exactly : compute an approximate map exactly where its estimated SSIM stays below min_ssim.
 
-        Raises ImageError where the image or an argument is at fault, ModelError where the model is.
+        Raises ImageError where the image or an argument is at fault, ModelError where the model is. Warns where an
+        approximate map has no tuning to go by, and where a map's range is no more than rounding.
         """
         if mode not in MODES:
             raise ImageError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
-        if mode == "approximate":
-            raise ImageError("mode='approximate' is not available in this version: use mode='exact'")
-        if batch_size is not None and not (isinstance(batch_size, (int, np.integer)) and batch_size >= 1):
-            raise ImageError(f"batch_size must be an integer of at least 1, got {batch_size!r}")
-        if time_budget is not None and not (isinstance(time_budget, (int, float)) and time_budget >= 0):
-            raise ImageError(f"time_budget must be a number of seconds, got {time_budget!r}")
-        if memory_budget is not None and not (isinstance(memory_budget, (int, np.integer)) and memory_budget > 0):
-            raise ImageError(f"memory_budget must be a number of bytes, got {memory_budget!r}")
+        if min_ssim is not None:
+            check_min_ssim(min_ssim)
+            if mode != "approximate":
+                raise ImageError(f"min_ssim has no meaning in mode={mode!r}: only an approximate map is judged by it")
+        check_limits(batch_size, time_budget, memory_budget)
+        question = replace(
+            self.question(image, patch, stride, fill, region, score, output),
+            targets=targets, batch_size=batch_size, time_budget=time_budget, memory_budget=memory_budget, seed=seed,
+            progress=progress, on_update=on_update,
+        )  # fmt: skip
+        if mode == "naive":
+            # The original model itself where it takes a batch.
+            takes_batch = self._plan is None and not isinstance(self.image_dims[0], int)
+            heat_map = answer_naively(question, self._image_input, self._original_session if takes_batch else None)
+        elif mode == "exact":
+            heat_map = answer_exactly(question)
+        else:
+            wanted = specification(question.frame, question.grid, fill, score, output)
+            tuning = self._tuning_for(question.engine, wanted)
+            # SciPy's filters take a while to import, and exact maps need none.
+            from krypton_onnx.runtime.approximate import Promise, answer_approximately
+
+            heat_map = answer_approximately(question, tuning, Promise(min_ssim, complete_exactly))
+        warn_of_noise(heat_map, question.scorer)
+        return heat_map
+
+    def question(
+        self,
+        image: np.ndarray | Mapping[str, np.ndarray],
+        patch: int | tuple[int, int],
+        stride: int | tuple[int, int],
+        fill: Fill,
+        region: tuple[int, int, int, int] | None,
+        score: Score,
+        output: str | None,
+    ) -> Question:
+        """One explanation to be answered: what `explain` asks for, checked. For `tune`; raises as `explain`."""
         array, given = split_feeds(image, self._image_input)
         others = other_feeds(given, self._others)
-        layout = self.layout
-        batch = as_batch(array, self.image_dims, layout)
-        frame = batch.shape[2:] if layout == "NCHW" else batch.shape[1:3]
+        batch = as_batch(array, self.image_dims, self.layout)
+        frame = batch.shape[2:] if self.layout == "NCHW" else batch.shape[1:3]
         grid = make_grid((int(frame[0]), int(frame[1])), patch, stride, region)
         engine = self._engine(tuple(batch.shape))
-        scorer = Scorer(engine.plan, score, output)
         patches = Patches(fill, np.ascontiguousarray(channels_first(batch, engine.plan.layout)), grid)
-        question = _Question(
-            batch, others, grid, patches, scorer, targets, batch_size, self._settings.workers,
-            time_budget, progress, on_update,
-        )  # fmt: skip
-        return self._naive(engine, question) if mode == "naive" else self._exact(engine, question, memory_budget)
+        return Question(
+            engine, batch, others, grid, patches, Scorer(engine.plan, score, output), None, self._settings.workers
+        )
 
-    def _exact(self, engine: Engine, question: _Question, memory_budget: int | None) -> HeatMap:
-        scorer = question.scorer
-        views: Views = engine.materialize(question.image, question.others)
-        baseline = scorer([views.unoccluded[name] for name in scorer.tensors(base=True, unoccluded=UNOCCLUDED)])[0]
-        no_cap = np.ones(1, np.float32)  # propagation threshold 1.0: exact
-        names = scorer.tensors(base=False)
+    # -- tuning ------------------------------------------------------------------------------------------------------
 
-        def run(tops: np.ndarray, lefts: np.ndarray, patches: np.ndarray) -> np.ndarray:
-            return scorer(engine.run(views, tops, lefts, patches, names, no_cap))
+    @property
+    def tuning(self) -> Tuning | None:
+        """What approximate maps go by: attached, or stored with the model. Raises ModelError where it is broken."""
+        if self._tuning is None and self._stored_tuning is not None:
+            self._tuning = Tuning.from_json(self._stored_tuning)
+        return self._tuning
 
-        workers, most = question.workers, question.batch_size
-        if memory_budget is not None:
-            first = question.grid.tops[:1], question.grid.lefts[:1]
-            run(*first, question.patches(*first)[0])  # what kernels and sessions take at their first run is there now
-            workers, fitting = fit_memory(engine.plan, question.grid, memory_budget, workers)
-            most = fitting if most is None else min(most, fitting)
-        batches = exact_plan(engine.plan, question.grid, most, workers).batches
-        return question.answer("exact", baseline, batches, run, workers)
+    @tuning.setter
+    def tuning(self, tuning: Tuning | None) -> None:
+        self._tuning, self._stored_tuning = tuning, None
 
-    def _naive(self, engine: Engine, question: _Question) -> HeatMap:
-        session, names = self._naive_session(engine, question.scorer)
-
-        def infer(images: np.ndarray) -> np.ndarray:
-            # The other inputs belong to one image, and only the model knows which of their axes is the batch.
-            size = 1 if question.others else len(images)
-            parts = [
-                session.run(list(names), {self._image_input: images[n : n + size], **question.others})
-                for n in range(0, len(images), size)
-            ]
-            return question.scorer([np.concatenate(outputs) for outputs in zip(*parts, strict=True)])
-
-        def run(tops: np.ndarray, lefts: np.ndarray, patches: np.ndarray) -> np.ndarray:
-            return infer(occluded(question.image, engine.plan.layout, tops, lefts, patches))
-
-        batches = naive_batches(question.grid, question.batch_size or NAIVE_BATCH)
-        # One worker: ONNX Runtime's own threads share the work of a full inference.
-        return question.answer("naive", infer(question.image)[0], batches, run, 1)
-
-    def _naive_session(self, engine: Engine, scorer: Scorer) -> tuple[ort.InferenceSession, tuple[str, ...]]:
-        """The original model itself wherever it takes a batch and has what is scored; else its dynamic twin."""
-        names = scorer.tensors(base=True)
-        originals = set(engine.plan.outputs)
-        if self._plan is None and not isinstance(self.image_dims[0], int) and originals.issuperset(names):
-            return self._original_session(), names
-        return engine.full(logits=not originals.issuperset(names)), names
+    def _tuning_for(self, engine: Engine, wanted: Specification) -> Tuning | None:
+        """The tuning, which must be one for this model and specification; None where there is none."""
+        tuning = self.tuning
+        if tuning is None:
+            warnings.warn(
+                "mode='approximate' without a tuning: the setting is chosen on this image alone, which promises less; "
+                "krypton_onnx.tune (or krypton-onnx tune) chooses it on several images, once",
+                stacklevel=3,
+            )
+            return None
+        if tuning.model != engine.fingerprint:
+            raise ModelError("the tuning was made for another model: tune this one (krypton-onnx tune)")
+        differences = tuning.specification.differences(wanted)
+        if differences:
+            raise ImageError(
+                f"the tuning holds for {'; '.join(differences)}: tune for this, or ask for what it holds for, "
+                "or for mode='exact'"
+            )
+        return tuning
 
     # -- engines -----------------------------------------------------------------------------------------------------
 

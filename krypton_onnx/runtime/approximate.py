@@ -1,0 +1,130 @@
+"""mode="approximate": the promise kept by a tuning, or, without one, by what the image at hand tells."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from krypton_onnx.runtime.assembly import check_cells
+from krypton_onnx.runtime.drill_down import Batch, DrillDown, Goal, Work
+from krypton_onnx.runtime.explain import Scoring, Stop, run_batches
+from krypton_onnx.runtime.fidelity import EXACT, Fidelity
+from krypton_onnx.runtime.heat_map import HeatMap
+from krypton_onnx.runtime.policy import general_relations
+from krypton_onnx.runtime.question import Materialized, Question, materialize
+from krypton_onnx.runtime.relation import Relation
+from krypton_onnx.runtime.schedule import positions_plan
+from krypton_onnx.runtime.scores import choose_targets
+from krypton_onnx.runtime.setting import SMALLEST_MAP, Setting, ladder
+from krypton_onnx.runtime.tuning import Tuning
+
+DEFAULT_SSIM = 0.9
+
+# Without a tuning, fidelities are tried on the image at hand, at so many positions: the cheapest whose error there is
+# at most this share of the scores' variance is taken. The estimate must keep this margin.
+TRIED_POSITIONS = 32
+TRIED = tuple(Fidelity(reach, light=True) for reach in (1.0, 1.2, 1.4, 1.7))
+TRIED_ERROR = 0.03
+UNTUNED_MARGIN = 1.0
+
+
+@dataclass(frozen=True)
+class Promise:
+    """min_ssim : None is the tuned one. complete_exactly : where the estimate stays below."""
+
+    min_ssim: float | None = None
+    complete_exactly: bool = True
+
+
+def answer_approximately(question: Question, tuning: Tuning | None, promise: Promise) -> HeatMap:
+    """The map, by the tuning's setting; one is made up on the image at hand where there is none."""
+    stop = Stop(question.time_budget)
+    ready = materialize(question)
+    targets = choose_targets(question.targets, ready.baseline)
+    note = ""
+    setting, margin = Setting((EXACT,), ()), 0.0
+    relations: tuple[Relation, ...] = ()
+    if min(question.grid.shape) < SMALLEST_MAP:
+        note = f"a map of {question.grid.shape[0]} x {question.grid.shape[1]} positions is computed exactly"
+    elif tuning is not None:
+        setting, relations, margin = tuning.setting, tuning.relations, tuning.margin
+    else:
+        setting, margin = ladder(_fitting(ready, targets)), UNTUNED_MARGIN
+        relations = general_relations(setting, question.grid.shape)
+        note = f"not tuned: the setting was chosen on this image, at {TRIED_POSITIONS} positions"
+    target = promise.min_ssim
+    if target is None:
+        target = tuning.min_ssim if tuning is not None else DEFAULT_SSIM
+    expected = tuning.expected_ssim if tuning is not None and target == tuning.min_ssim else None
+    goal = Goal(target, relations, margin, expected, promise.complete_exactly)
+    return DrillDown(
+        question.grid, targets, np.ascontiguousarray(ready.baseline[list(targets)], np.float32), setting, goal,
+        _work(ready, targets, setting.fidelities), stop, question.seed, question.progress, question.on_update,
+    ).run(note)  # fmt: skip
+
+
+def _work(ready: Materialized, targets: tuple[int, ...], fidelities: tuple[Fidelity, ...]) -> Work:
+    question = ready.question
+    plan, grid = question.engine.plan, question.grid
+    most, workers = ready.within_memory()
+    tables = [fidelity.table(plan, grid.patch) for fidelity in fidelities]
+    scorings = [Scoring(grid, question.patches, ready.runs(fidelity), targets) for fidelity in fidelities]
+
+    def batches(number: int, cells: np.ndarray) -> list[np.ndarray]:
+        return positions_plan(plan, grid, cells, tables[number], most, workers)
+
+    def score(batch: Batch) -> np.ndarray:
+        number, cells = batch
+        return scorings[number](cells)
+
+    return Work(batches, score, workers)
+
+
+def _fitting(ready: Materialized, targets: tuple[int, ...]) -> Fidelity:
+    """The cheapest fidelity whose scores are near the exact ones at a few positions of this image."""
+    question = ready.question
+    cells = check_cells(question.grid.shape, question.seed + 1)
+    cells = cells[:: max(1, len(cells) // TRIED_POSITIONS)][:TRIED_POSITIONS]
+    fidelities = (EXACT, *TRIED)
+    work = _work(ready, targets, fidelities)
+    tried: dict[int, np.ndarray] = {}
+    for number, fidelity in enumerate(fidelities):
+        scores = np.empty((len(cells), len(targets)))
+
+        def add(batch: Batch, values: np.ndarray, scores: np.ndarray = scores) -> None:
+            scores[np.searchsorted(cells, batch[1])] = values
+
+        _run_all(work, number, cells, add)
+        tried[number] = scores
+        if number:
+            error = ((scores - tried[0]) ** 2).mean(axis=0)
+            if (error <= TRIED_ERROR * tried[0].var(axis=0)).all():
+                return fidelity
+    return Fidelity(light=True)
+
+
+def _run_all(work: Work, number: int, cells: np.ndarray, add: Callable[[Batch, np.ndarray], None]) -> None:
+    """Every cell; Ctrl-C is raised, for a part is of no use."""
+    stop = Stop()
+    run_batches([(number, some) for some in work.plan(number, cells)], work.score, work.workers, stop, add)
+    if stop.interrupted:
+        raise KeyboardInterrupt
+
+
+def observe(question: Question, fidelity: Fidelity) -> tuple[np.ndarray, float]:
+    """The whole map of the predicted class at one fidelity, float32 (rows, columns), and its seconds."""
+    started = time.perf_counter()
+    ready = materialize(question)
+    targets = choose_targets(question.targets, ready.baseline)[:1]
+    work = _work(ready, targets, (fidelity,))
+    scores = np.empty(question.grid.positions, np.float32)
+
+    def add(batch: Batch, values: np.ndarray) -> None:
+        scores[batch[1]] = values[:, 0]
+
+    _run_all(work, 0, np.arange(question.grid.positions), add)
+    return scores.reshape(question.grid.shape), time.perf_counter() - started
+

@@ -1,0 +1,148 @@
+"""kx.tune: exact maps of a few images, the candidate fidelities on them, and the choice."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from krypton_onnx.errors import ImageError
+from krypton_onnx.runtime.approximate import observe
+from krypton_onnx.runtime.fidelity import Fidelity
+from krypton_onnx.runtime.grid import Fill
+from krypton_onnx.runtime.policy import CANDIDATES, Choice, Observation, choose, every_trial
+from krypton_onnx.runtime.question import Question, check_min_ssim
+from krypton_onnx.runtime.schedule import position_cost
+from krypton_onnx.runtime.scores import Score
+from krypton_onnx.runtime.session import OcclusionSession
+from krypton_onnx.runtime.setting import SMALLEST_MAP
+from krypton_onnx.runtime.tuning import Evidence, Specification, Tuning, specification
+from krypton_onnx.tolerance import is_noise
+
+GAIN = 0.97  # a fidelity that costs more than this share of the one before is left out
+
+Image = np.ndarray | Mapping[str, np.ndarray]
+
+
+def tune(
+    session: OcclusionSession,
+    images: Iterable[Image],
+    min_ssim: float = 0.9,
+    patch: int | tuple[int, int] = 16,
+    stride: int | tuple[int, int] = 4,
+    fill: Fill = 0.0,
+    score: Score = "output",
+    output: str | None = None,
+    seed: int = 0,
+    *,
+    names: Sequence[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tuning:
+    """Choose how to compute approximate maps of an SSIM of at least `min_ssim`, and attach it to the session.
+
+    Computes the exact map of every image (of its predicted class) and the map at every candidate fidelity, tries every
+    ladder on them, and takes the fastest that keeps the promise on images that its estimates were not fitted on. More
+    and more varied images make a tighter promise; crops of one picture count as one.
+
+    images : as `explain` takes them, all of one size. min_ssim : in (0, 1]. patch, stride, fill, score, output : as for
+    `explain`; the tuning holds for these. seed : of the check cells; equal seeds give equal tunings.
+    names : of the images, for the record. progress : callable(done, total), maps.
+
+    Source: Krypton (Nakandala & Kumar, SIGMOD 2019), section 4.3, tunes its two knobs on sample images; here
+    every image is also judged by itself. Raises ImageError where an image or argument is at fault, or where no image
+    can be learnt from.
+    """
+    check_min_ssim(min_ssim)
+    questions = [session.question(image, patch, stride, fill, None, score, output) for image in images]
+    if not questions:
+        raise ImageError("tune needs at least one image")
+    first = questions[0]
+    for question in questions:
+        if question.frame != first.frame:
+            raise ImageError(
+                f"images of different sizes cannot share a tuning: {_size(first)} and {_size(question)} pixels"
+            )
+    if min(first.grid.shape) < SMALLEST_MAP:
+        raise ImageError(
+            f"a map of {first.grid.shape[0]} x {first.grid.shape[1]} positions has nothing to tune: below "
+            f"{SMALLEST_MAP} x {SMALLEST_MAP} approximate maps are computed exactly"
+        )
+    named = [str(number) for number in range(len(questions))] if names is None else list(names)
+    costs = _worthwhile(first)
+    observations, seconds = _observe(questions, named, tuple(costs), progress)
+    choice = choose(every_trial(observations, costs, seed), min_ssim)
+    wanted = specification(first.frame, first.grid, fill, score, output)
+    names_used = tuple(observation.name for observation in observations)
+    session.tuning = tuning = tuning_of(choice, first, wanted, min_ssim, names_used, seconds, seed)
+    return tuning
+
+
+def tuning_of(
+    choice: Choice,
+    question: Question,
+    wanted: Specification,
+    min_ssim: float,
+    names: Sequence[str],
+    seconds: float,
+    seed: int = 0,
+) -> Tuning:
+    """A choice as it is stored. question : of any of the images; seconds : of an exact map."""
+    setting = choice.trials.setting
+    plan, patch = question.engine.plan, question.grid.patch
+    thresholds = tuple(tuple(fidelity.thresholds(plan, patch).tolist()) for fidelity in setting.fidelities)
+    evidence = Evidence(
+        tuple(names),
+        tuple(tuple(round(float(one), 5) for one in image) for image in choice.similarities),
+        float(choice.trials.whole.mean() / choice.costs.mean()),
+        seconds,
+    )
+    return Tuning(
+        wanted, question.engine.fingerprint, float(min_ssim), setting, choice.relations, choice.margin, thresholds,
+        evidence, seed,
+    )  # fmt: skip
+
+
+def _worthwhile(question: Question) -> dict[Fidelity, float]:
+    """What a position costs at the exact fidelity, and at those that cost less than the ones before.
+
+    By a model, not by the clock: equal seeds give equal tunings.
+    """
+    plan, grid = question.engine.plan, question.grid
+    kept: dict[Fidelity, float] = {}
+    for fidelity in CANDIDATES:
+        cost = position_cost(plan, grid, fidelity)
+        if not kept or cost < GAIN * min(kept.values()):
+            kept[fidelity] = cost
+    return kept
+
+
+def _observe(
+    questions: Sequence[Question],
+    names: Sequence[str],
+    fidelities: Sequence[Fidelity],
+    progress: Callable[[int, int], None] | None,
+) -> tuple[list[Observation], float]:
+    """Every image at every fidelity, and the seconds of an exact map, the median."""
+    seconds: list[float] = []
+    observations = []
+    for number, (question, name) in enumerate(zip(questions, names, strict=True)):
+        maps = {}
+        for done, fidelity in enumerate(fidelities):
+            maps[fidelity], spent = observe(question, fidelity)
+            if fidelity.exact and is_noise(maps[fidelity]):
+                warnings.warn(f"image {name}: its map is rounding noise, nothing can be learnt from it", stacklevel=3)
+                break
+            if fidelity.exact:
+                seconds.append(spent)
+            if progress is not None:
+                progress(number * len(fidelities) + done + 1, len(questions) * len(fidelities))
+        else:
+            observations.append(Observation(name, maps))
+    if not observations:
+        raise ImageError("the maps of all images are rounding noise: score='logit' or 'margin' may show more")
+    return observations, float(np.median(seconds))
+
+
+def _size(question: Question) -> str:
+    return f"{question.frame[0]} x {question.frame[1]}"
