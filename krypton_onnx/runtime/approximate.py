@@ -26,7 +26,7 @@ DEFAULT_SSIM = 0.9
 # Without a tuning, fidelities are tried on the image at hand, at so many positions: the cheapest whose error there is
 # at most this share of the scores' variance is taken. The estimate must keep this margin.
 TRIED_POSITIONS = 32
-TRIED = tuple(Fidelity(reach, light=True) for reach in (1.0, 1.2, 1.4, 1.7))
+TRIED = (Fidelity(1.7, light=True), Fidelity(2.0, light=True))
 TRIED_ERROR = 0.03
 UNTUNED_MARGIN = 1.0
 
@@ -58,7 +58,8 @@ def answer_approximately(question: Question, tuning: Tuning | None, promise: Pro
     target = promise.min_ssim
     if target is None:
         target = tuning.min_ssim if tuning is not None else DEFAULT_SSIM
-    expected = tuning.expected_ssim if tuning is not None and target == tuning.min_ssim else None
+    by_tuning = tuning is not None and setting is tuning.setting and target == tuning.min_ssim
+    expected = tuning.expected_ssim if tuning is not None and by_tuning else None
     goal = Goal(target, relations, margin, expected, promise.complete_exactly)
     return DrillDown(
         question.grid, targets, np.ascontiguousarray(ready.baseline[list(targets)], np.float32), setting, goal,

@@ -74,13 +74,13 @@ class DrillDown:
             lower = self._measure(relation)
             if lower >= self._goal.min_ssim:
                 return self._result(note)
-        below = f"estimated SSIM {self._estimate or 0.0:.2f} is not surely {self._goal.min_ssim:g}"
-        if not self._goal.complete_exactly:
-            return self._result(note, f"{below}; left so, as asked")
+        below = f"estimated SSIM {self._estimate or 0.0:.2f}, too low to be sure of {self._goal.min_ssim:g}"
+        if self._setting.rungs and not self._goal.complete_exactly:
+            return self._result(note, f"{below}: left so, as asked")
         if not self._climb((*[None] * self._exact, 0.0)):
             return self._stopped(note)
         self._estimate = 1.0
-        return self._result(note, f"{below} before; completed exactly" if self._setting.rungs else "")
+        return self._result(note, f"{below}: completed exactly" if self._setting.rungs else "")
 
     # -- climbing ----------------------------------------------------------------------------------------------------
 

@@ -17,9 +17,9 @@ from krypton_onnx.runtime.assembly import assemble, check_cells, wanted_cells
 from krypton_onnx.runtime.fidelity import EXACT, Fidelity
 from krypton_onnx.runtime.quality import losses, ssim
 from krypton_onnx.runtime.relation import Relation, fit_relation, general_relation
-from krypton_onnx.runtime.setting import Setting, ladder
+from krypton_onnx.runtime.setting import Setting, ladders
 
-CANDIDATES = (EXACT, *(Fidelity(reach, light=True) for reach in (None, 2.0, 1.7, 1.4, 1.2)))
+CANDIDATES = (EXACT, *(Fidelity(reach, light=True) for reach in (2.0, 1.7, 1.4)))
 DRAWS = 3  # sets of check cells that every image is tried with
 MARGINS = tuple(np.arange(0.25, 3.01, 0.25))
 KEPT = 0.95  # share of the trials that must reach the target, for 90 % of new images to do
@@ -157,8 +157,9 @@ def general_relations(setting: Setting, shape: tuple[int, int]) -> tuple[Relatio
 def every_trial(
     observations: Sequence[Observation], cost: Mapping[Fidelity, float], seed: int
 ) -> list[Trials]:
-    """The ladder of every fidelity that was observed, tried on all images."""
-    return [trials(observations, ladder(fidelity), cost, seed) for fidelity in observations[0].maps]
+    """The ladders of every fidelity that was observed, tried on all images."""
+    settings = [setting for fidelity in observations[0].maps for setting in ladders(fidelity)]
+    return [trials(observations, setting, cost, seed) for setting in settings]
 
 
 def choose(tried: Sequence[Trials], min_ssim: float) -> Choice:

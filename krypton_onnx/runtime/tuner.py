@@ -9,7 +9,7 @@ import numpy as np
 
 from krypton_onnx.errors import ImageError
 from krypton_onnx.runtime.approximate import observe
-from krypton_onnx.runtime.fidelity import Fidelity
+from krypton_onnx.runtime.fidelity import EXACT, Fidelity
 from krypton_onnx.runtime.grid import Fill
 from krypton_onnx.runtime.policy import CANDIDATES, Choice, Observation, choose, every_trial
 from krypton_onnx.runtime.question import Question, check_min_ssim
@@ -69,6 +69,8 @@ def tune(
             f"{SMALLEST_MAP} x {SMALLEST_MAP} approximate maps are computed exactly"
         )
     named = [str(number) for number in range(len(questions))] if names is None else list(names)
+    if len(named) != len(questions):
+        raise ImageError(f"{len(named)} names for {len(questions)} images: give one each")
     costs = _worthwhile(first)
     observations, seconds = _observe(questions, named, tuple(costs), progress)
     choice = choose(every_trial(observations, costs, seed), min_ssim)
@@ -127,16 +129,16 @@ def _observe(
     seconds: list[float] = []
     observations = []
     for number, (question, name) in enumerate(zip(questions, names, strict=True)):
-        maps = {}
-        for done, fidelity in enumerate(fidelities):
-            maps[fidelity], spent = observe(question, fidelity)
-            if fidelity.exact and is_noise(maps[fidelity]):
-                warnings.warn(f"image {name}: its map is rounding noise, nothing can be learnt from it", stacklevel=3)
-                break
-            if fidelity.exact:
-                seconds.append(spent)
+        maps: dict[Fidelity, np.ndarray] = {}
+        for done, fidelity in enumerate(fidelities, start=1):
+            flat = EXACT in maps and is_noise(maps[EXACT])
+            if not flat:
+                maps[fidelity], spent = observe(question, fidelity)
+                seconds += [spent] if fidelity.exact else []
             if progress is not None:
-                progress(number * len(fidelities) + done + 1, len(questions) * len(fidelities))
+                progress(number * len(fidelities) + done, len(questions) * len(fidelities))
+        if is_noise(maps[EXACT]):
+            warnings.warn(f"image {name}: its map is rounding noise, nothing can be learnt from it", stacklevel=3)
         else:
             observations.append(Observation(name, maps))
     if not observations:
