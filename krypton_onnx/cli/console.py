@@ -18,7 +18,6 @@ class OneLineErrors(TyperGroup):
     """The group of commands; what is the user's to mend becomes one line on stderr and exit code 1."""
 
     def invoke(self, ctx: Any) -> Any:
-        warnings.showwarning = _show_warning
         try:
             return super().invoke(ctx)
         except (KryptonError, ImportError) as error:
@@ -31,7 +30,8 @@ class OneLineErrors(TyperGroup):
             raise typer.Exit(1) from None
 
 
-def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+def _show_warning(message: Warning | str) -> None:
+    # Not through Rich, as errors.
     typer.echo(f"krypton-onnx: warning: {one_line(str(message))}", err=True)
 
 
@@ -78,6 +78,12 @@ def progress_bar(label: str, quiet: bool = False, unit: str = "positions") -> It
         TimeRemainingColumn(elapsed_when_finished=True),
     )
     hidden = quiet or not sys.stderr.isatty()
-    with Progress(*columns, console=Console(stderr=True), disable=hidden) as progress:
-        task = progress.add_task(label, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    with warnings.catch_warnings(record=True) as caught:  # they would break the bar: they are shown after it
+        warnings.simplefilter("always", UserWarning)
+        try:
+            with Progress(*columns, console=Console(stderr=True), disable=hidden) as progress:
+                task = progress.add_task(label, total=None)
+                yield lambda done, total: progress.update(task, completed=done, total=total)
+        finally:
+            for warning in [] if quiet else caught:
+                _show_warning(warning.message)

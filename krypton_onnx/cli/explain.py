@@ -187,7 +187,8 @@ def _summarize(heat_map: HeatMap, name: str, score: str, seconds: float, output:
         f"most it drops: to {heat_map.scores[0, row, column]:.4g}, "
         f"where rows {top} to {top + height - 1} and columns {left} to {left + width - 1} are hidden"
     )
-    typer.echo(f"{drop.size:,} positions in {seconds:.2f} s ({drop.size / seconds:,.0f} a second), {heat_map.mode}")
+    done = drop.size if heat_map.complete else int(heat_map.computed.sum())
+    typer.echo(f"{done:,} positions in {seconds:.2f} s ({done / seconds:,.0f} a second), {heat_map.mode}")
     if heat_map.mode == "approximate":
         share = heat_map.computed.mean()
         typer.echo(f"{share:.0%} of the positions computed, the others interpolated; {_quality(heat_map)}")

@@ -165,9 +165,12 @@ class DrillDown:
     def _heat_map(self, note: str, complete: bool) -> HeatMap:
         grid = self._grid
         *cheaper, exact = self._values
-        everything = [*cheaper, np.where(np.isnan(exact), self._checked, exact)]
+        scores = assemble([*cheaper, np.where(np.isnan(exact), self._checked, exact)])
+        known = scores[:, self._computed()]
+        if known.min() >= 0 and known.max() <= 1:  # probabilities, which interpolation must not leave
+            scores = np.clip(scores, 0.0, 1.0)
         return HeatMap(
-            scores=assemble(everything).astype(np.float32), baseline=self._baseline, targets=self._targets,
+            scores=scores.astype(np.float32), baseline=self._baseline, targets=self._targets,
             tops=grid.tops, lefts=grid.lefts, patch=grid.patch, stride=grid.stride, mode="approximate",
             computed=self._computed(), expected_ssim=self._goal.expected_ssim, estimated_ssim=self._estimate,
             complete=complete, note=note,
