@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,10 +15,15 @@ from onnx.numpy_helper import to_array
 from tolerances import assert_scores_equal
 
 import krypton_onnx as kx
-from krypton_onnx.runtime import policy
+from krypton_onnx.runtime import drill_down, policy
 from krypton_onnx.runtime.assembly import assemble, check_cells
+from krypton_onnx.runtime.drill_down import DrillDown, Goal, Work
+from krypton_onnx.runtime.explain import Stop
 from krypton_onnx.runtime.fidelity import EXACT, Fidelity
+from krypton_onnx.runtime.grid import make_grid
+from krypton_onnx.runtime.lattice import level_cells
 from krypton_onnx.runtime.quality import ssim
+from krypton_onnx.runtime.relation import Relation
 from krypton_onnx.runtime.setting import Setting, ladders
 
 MODEL = deep().SerializeToString()
@@ -171,6 +177,32 @@ def test_control_c_gives_the_best_map_so_far(session, mode) -> None:
     assert np.isfinite(heat_map.scores[:, heat_map.computed]).all()
 
 
+def test_control_c_between_batches_too(session, monkeypatch) -> None:
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(drill_down.DrillDown, "_measure", interrupt)
+    heat_map = session.explain(scene(0), mode="approximate", **ASKED)
+    assert not heat_map.complete and "stopped early by Ctrl-C" in heat_map.note
+
+
+def test_watching_changes_nothing(session) -> None:
+    alone = session.explain(scene(2), mode="approximate", min_ssim=0.8, **ASKED)
+    watched = session.explain(scene(2), mode="approximate", min_ssim=0.8, on_update=lambda _: None, **ASKED)
+    np.testing.assert_array_equal(alone.computed, watched.computed)
+    np.testing.assert_allclose(alone.scores, watched.scores, atol=0.02 * np.ptp(alone.scores))
+
+
+def test_scores_that_are_not_finite_are_refused(session) -> None:
+    def score(outputs):
+        values = outputs["logits"].copy()
+        values[values > np.median(values)] = np.nan
+        return values
+
+    with pytest.warns(UserWarning, match="without a tuning"), pytest.raises(kx.ImageError, match="not finite"):
+        kx.OcclusionSession(MODEL).explain(scene(0), 0, mode="approximate", score=score, **ASKED)
+
+
 def test_progress_ends_at_the_total(session) -> None:
     calls: list[tuple[int, int]] = []
     session.explain(scene(0), mode="approximate", progress=lambda *call: calls.append(call), **ASKED)
@@ -204,6 +236,33 @@ def test_a_better_fidelity_corrects_the_cheaper_one() -> None:
     np.testing.assert_array_equal(assemble([cheap[None]])[0], cheap)
     with pytest.raises(ValueError, match="no score"):
         assemble([np.full((1, 4, 4), np.nan)])
+
+
+def test_a_rung_between_two_levels_is_refined_all_over_the_map(session, monkeypatch) -> None:
+    setting = Setting((EXACT,), ((1.5,),))
+    relation = Relation(-9.0, 0.6, 0.1)
+    monkeypatch.setattr(session, "_tuning", replace(session.tuning, setting=setting, relations=(relation,)))
+    heat_map = session.explain(scene(0), mode="approximate", **ASKED)
+    rows = (heat_map.computed & ~level_cells(heat_map.computed.shape, 2)).sum(axis=1)
+    assert rows[1:14:2].sum() > 20 and rows[15::2].sum() > 20
+
+
+def test_checks_correct_nothing_but_themselves() -> None:
+    grid = make_grid((64, 64), 8, 2)
+    checks = check_cells(grid.shape, 0)
+
+    def score(batch):
+        number, cells = batch
+        return np.where(np.isin(cells, checks) & (number == 1), 7.0, 0.0)[:, None]
+
+    climbing = DrillDown(
+        grid, (0,), np.zeros(1, np.float32), Setting((Fidelity(1.0), EXACT), ((1.0, None),)),
+        Goal(0.9, (Relation(-9.0, 0.6, 0.1),), 0.0, None), Work(lambda _, cells: [cells], score, 1), Stop(),
+    )  # fmt: skip
+    heat_map = climbing.run()
+    expected = np.zeros(grid.positions)
+    expected[checks] = 7.0
+    np.testing.assert_array_equal(heat_map.scores.ravel(), expected)
 
 
 def test_check_cells_are_spread_and_on_the_finest_lattice_only() -> None:

@@ -1,6 +1,7 @@
 """kx.tune: reproducible, stored with the model, and refused for what it was not made for."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import onnx
@@ -70,8 +71,8 @@ def test_it_survives_json_and_a_file(tuned, tmp_path) -> None:
     [
         ({"patch": 6}, "holds for patch 8 x 8, not 6 x 6"),
         ({"stride": (2, 3)}, "holds for stride 2 x 2, not 2 x 3"),
-        ({"fill": 0.5}, "holds for fill 0.0, not 0.5"),
-        ({"fill": lambda *_: np.zeros((3, 8, 8), np.float32)}, "holds for fill 0.0, not "),
+        ({"fill": 0.5}, "holds for fill 0, not 0.5"),
+        ({"fill": lambda *_: np.zeros((3, 8, 8), np.float32)}, "holds for fill 0, not "),
         ({"score": "margin"}, "holds for score output, not margin"),
     ],
 )
@@ -111,6 +112,11 @@ def test_a_broken_tuning_stops_only_what_needs_it(tuned, tmp_path) -> None:
         ([scene(0)], {"min_ssim": "high"}, "min_ssim must be a number above 0"),
         ([scene(0)], {"stride": 8}, "has nothing to tune"),
         ([scene(0)], {"patch": 0}, "patch must be at least 1"),
+        ([scene(0)], {"seed": -1}, "seed must be an integer of at least 0"),
+        ([scene(0)], {"min_ssim": True}, "min_ssim must be a number above 0"),
+        ([scene(0)], {"names": ["a", "b"]}, "2 names for 1 images"),
+        ({"image": scene(0)}, {}, "give a list of arrays"),
+        (None, {}, "give a list of arrays"),
     ],
 )
 def test_what_cannot_be_tuned(images, changes, message) -> None:
@@ -144,7 +150,31 @@ def test_progress_counts_maps() -> None:
     assert calls[-1][0] == calls[-1][1] and [done for done, _ in calls] == list(range(1, len(calls) + 1))
 
 
+def test_another_size_is_told_apart_from_another_model() -> None:
+    model = deep()
+    for value, name in zip(model.graph.input[0].type.tensor_type.shape.dim[2:], "hw", strict=True):
+        value.Clear()
+        value.dim_param = name
+    session = kx.OcclusionSession(model)
+    kx.tune(session, IMAGES[:2], **ASKED)
+    with pytest.raises(kx.ImageError, match="holds for frame 64 x 64, not 64 x 60"):
+        session.explain(scene(0)[..., :60], mode="approximate", **ASKED)
+    with pytest.raises(kx.ImageError, match="images of different sizes"):
+        kx.tune(session, [scene(0), scene(1)[..., :60]], **ASKED)
+
+
+def test_what_is_no_tuning_is_not_taken() -> None:
+    session = kx.OcclusionSession(deep())
+    with pytest.raises(kx.ImageError, match="what tune returns"):
+        session.tuning = "fast"
+    session.tuning = None
+    with pytest.raises(kx.ImageError, match="seed"):
+        session.explain(scene(0), mode="approximate", seed=1.5, **ASKED)
+
+
 def test_fills_are_told_apart() -> None:
+    assert describe_fill([0, 0, 0]) == 0.0  # as the number
+    assert describe_fill(partial(np.full, 1)) != describe_fill(partial(np.full, 2))
     patch = np.zeros((3, 8, 8), np.float32)
     assert describe_fill(0) == 0.0 and describe_fill([1, 2, 3]) == (1.0, 2.0, 3.0)
     assert describe_fill(patch) != describe_fill(patch + 1)

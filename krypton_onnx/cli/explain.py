@@ -147,7 +147,7 @@ def explain(
         typer.echo(dumps(heat_map.to_dict(), allow_nan=False))
     elif not quiet:
         _summarize(heat_map, name, score, seconds, output)
-    if not heat_map.complete and time_budget is None:  # by Ctrl-C
+    if "Ctrl-C" in heat_map.note:
         raise typer.Exit(INTERRUPTED)
 
 
@@ -191,7 +191,8 @@ def _summarize(heat_map: HeatMap, name: str, score: str, seconds: float, output:
     typer.echo(f"{done:,} positions in {seconds:.2f} s ({done / seconds:,.0f} a second), {heat_map.mode}")
     if heat_map.mode == "approximate":
         share = heat_map.computed.mean()
-        typer.echo(f"{share:.0%} of the positions computed, the others interpolated; {_quality(heat_map)}")
+        others = "" if heat_map.computed.all() else ", the others interpolated"
+        typer.echo(f"{share:.0%} of the positions computed{others}; {_quality(heat_map)}")
     if heat_map.note:
         typer.echo(heat_map.note)
     typer.echo(f"wrote {output}")

@@ -96,6 +96,13 @@ def size(values: tuple[int, int]) -> str:
     return str(values[0]) if values[0] == values[1] else f"{values[0]} x {values[1]}"
 
 
+def fill_words(fill: float | tuple[float, ...] | str) -> str:
+    """A fill in short."""
+    if isinstance(fill, str):
+        return fill
+    return ",".join(f"{value:g}" for value in (fill if isinstance(fill, tuple) else (fill,)))
+
+
 def check_picture(option: str, path: Path) -> None:
     """Exit with code 2 where the suffix is not one of a picture that can be drawn."""
     if path.suffix.lower() not in PICTURES:

@@ -90,8 +90,8 @@ def _summarize(tuning: Tuning, output: Path) -> None:
     typer.echo(f"{evidence.speedup:.1f} times as fast as exact maps, which took {evidence.exact_seconds:.2f} s")
     given = tuning.specification
     typer.echo(
-        f"holds for patch {options.size(given.patch)}, stride {options.size(given.stride)}, fill {given.fill}, "
-        f"score {given.score}"
+        f"holds for patch {options.size(given.patch)}, stride {options.size(given.stride)}, "
+        f"fill {options.fill_words(given.fill)}, score {given.score}"
     )
     if images < options.FEW_IMAGES:
         typer.echo(f"with fewer than {options.FEW_IMAGES} images the promise is a weak one", err=True)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from krypton_onnx.numba_kernels import amx
 from krypton_onnx.runtime.assembly import check_cells
 from krypton_onnx.runtime.drill_down import Batch, DrillDown, Goal, Work
 from krypton_onnx.runtime.explain import Scoring, Stop, run_batches
 from krypton_onnx.runtime.fidelity import EXACT, Fidelity
+from krypton_onnx.runtime.grid import make_grid
 from krypton_onnx.runtime.heat_map import HeatMap
 from krypton_onnx.runtime.policy import general_relations
 from krypton_onnx.runtime.question import Materialized, Question, materialize
@@ -52,14 +53,17 @@ def answer_approximately(question: Question, tuning: Tuning | None, promise: Pro
     elif tuning is not None:
         setting, relations, margin = tuning.setting, tuning.relations, tuning.margin
     else:
-        setting, margin = ladder(_fitting(ready, targets)), UNTUNED_MARGIN
+        setting, margin = ladder(_fitting(ready, targets, stop)), UNTUNED_MARGIN
         relations = general_relations(setting, question.grid.shape)
-        note = f"not tuned: the setting was chosen on this image, at {TRIED_POSITIONS} positions"
+        note = f"not tuned: the setting was chosen on this image, at {len(_tried_cells(question))} positions"
     target = promise.min_ssim
     if target is None:
         target = tuning.min_ssim if tuning is not None else DEFAULT_SSIM
-    by_tuning = tuning is not None and setting is tuning.setting and target == tuning.min_ssim
-    expected = tuning.expected_ssim if tuning is not None and by_tuning else None
+    # What tuning expects holds for its own target, and for whole maps.
+    whole = make_grid(question.frame, question.grid.patch, question.grid.stride)
+    expected = None
+    if tuning is not None and target == tuning.min_ssim and question.grid.shape == whole.shape:
+        expected = tuning.expected_ssim
     goal = Goal(target, relations, margin, expected, promise.complete_exactly)
     return DrillDown(
         question.grid, targets, np.ascontiguousarray(ready.baseline[list(targets)], np.float32), setting, goal,
@@ -84,35 +88,36 @@ def _work(ready: Materialized, targets: tuple[int, ...], fidelities: tuple[Fidel
     return Work(batches, score, workers)
 
 
-def _fitting(ready: Materialized, targets: tuple[int, ...]) -> Fidelity:
+def _fitting(ready: Materialized, targets: tuple[int, ...], stop: Stop) -> Fidelity:
     """The cheapest fidelity whose scores are near the exact ones at a few positions of this image."""
     question = ready.question
-    cells = check_cells(question.grid.shape, question.seed + 1)
-    cells = cells[:: max(1, len(cells) // TRIED_POSITIONS)][:TRIED_POSITIONS]
+    cells = _tried_cells(question)
     fidelities = (EXACT, *TRIED)
     work = _work(ready, targets, fidelities)
-    tried: dict[int, np.ndarray] = {}
-    for number, fidelity in enumerate(fidelities):
-        scores = np.empty((len(cells), len(targets)))
-
-        def add(batch: Batch, values: np.ndarray, scores: np.ndarray = scores) -> None:
-            scores[np.searchsorted(cells, batch[1])] = values
-
-        _run_all(work, number, cells, add)
-        tried[number] = scores
-        if number:
-            error = ((scores - tried[0]) ** 2).mean(axis=0)
-            if (error <= TRIED_ERROR * tried[0].var(axis=0)).all():
-                return fidelity
-    return Fidelity(light=True)
+    exact = _scores(work, 0, cells, len(targets), stop)
+    for number, fidelity in enumerate(TRIED, start=1):
+        if stop:
+            return fidelity
+        error = ((_scores(work, number, cells, len(targets), stop) - exact) ** 2).mean(axis=0)
+        if (error <= TRIED_ERROR * exact.var(axis=0)).all():
+            return fidelity
+    return Fidelity(light=True) if amx.available() else EXACT
 
 
-def _run_all(work: Work, number: int, cells: np.ndarray, add: Callable[[Batch, np.ndarray], None]) -> None:
-    """Every cell; Ctrl-C is raised, for a part is of no use."""
-    stop = Stop()
+def _tried_cells(question: Question) -> np.ndarray:
+    cells = check_cells(question.grid.shape, question.seed + 1)
+    return cells[np.linspace(0, len(cells) - 1, min(len(cells), TRIED_POSITIONS)).round().astype(int)]
+
+
+def _scores(work: Work, number: int, cells: np.ndarray, targets: int, stop: Stop) -> np.ndarray:
+    """float64 (n, targets) of cells, ascending, at one fidelity; NaN where it was stopped before."""
+    scores = np.full((len(cells), targets), np.nan)
+
+    def add(batch: Batch, values: np.ndarray) -> None:
+        scores[np.searchsorted(cells, batch[1])] = values
+
     run_batches([(number, some) for some in work.plan(number, cells)], work.score, work.workers, stop, add)
-    if stop.interrupted:
-        raise KeyboardInterrupt
+    return scores
 
 
 def observe(question: Question, fidelity: Fidelity) -> tuple[np.ndarray, float]:
@@ -121,11 +126,8 @@ def observe(question: Question, fidelity: Fidelity) -> tuple[np.ndarray, float]:
     ready = materialize(question)
     targets = choose_targets(question.targets, ready.baseline)[:1]
     work = _work(ready, targets, (fidelity,))
-    scores = np.empty(question.grid.positions, np.float32)
-
-    def add(batch: Batch, values: np.ndarray) -> None:
-        scores[batch[1]] = values[:, 0]
-
-    _run_all(work, 0, np.arange(question.grid.positions), add)
-    return scores.reshape(question.grid.shape), time.perf_counter() - started
-
+    stop = Stop()
+    scores = _scores(work, 0, np.arange(question.grid.positions), len(targets), stop)
+    if stop.interrupted:  # a part is of no use
+        raise KeyboardInterrupt
+    return scores[:, 0].astype(np.float32).reshape(question.grid.shape), time.perf_counter() - started

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from krypton_onnx.runtime.lattice import interpolate, level_cells, refinement
+from krypton_onnx.runtime.lattice import coarsest_level, interpolate, level_cells, refinement, whole_level
 from krypton_onnx.runtime.setting import Rung
 
+FEW_LEVELS = 4  # lattices of the coarsest levels hold fewer than some 16 cells
 CHECKS = 64
 CHECKED_SHARE = 0.02  # of the positions, at most CHECKS and at least a quarter of them
 
@@ -49,8 +50,10 @@ def assemble(values: Sequence[np.ndarray]) -> np.ndarray:
             continue
         if total is None:
             total = interpolate(value, known)
-        else:
+        elif whole_level(known) <= coarsest_level(known.shape) - FEW_LEVELS:
             total = total + interpolate(np.where(known, value - total, 0.0), known)
+        else:  # too few to tell about others, or a lattice that is only half computed
+            total = np.where(known, value, total)
     if total is None:
         raise ValueError("no score is known yet")
     return total

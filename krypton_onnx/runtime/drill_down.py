@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 
+from krypton_onnx.errors import ImageError
 from krypton_onnx.runtime.assembly import assemble, check_cells, wanted_cells
 from krypton_onnx.runtime.explain import Stop, run_batches
 from krypton_onnx.runtime.grid import Grid
@@ -65,14 +67,25 @@ class DrillDown:
         self._exact = len(self._values) - 1
         self._seed = seed
         self._estimate: float | None = None
+        self._expected: float | None = None
 
     def run(self, note: str = "") -> HeatMap:
         """The map. note : what the caller has to say about it; more may be added."""
+        try:
+            return self._run(note)
+        except KeyboardInterrupt:
+            if not self._computed().any():
+                raise
+            self._stop.interrupted = True
+            return self._stopped(note)
+
+    def _run(self, note: str) -> HeatMap:
         for number, (rung, relation) in enumerate(zip(self._setting.rungs, self._goal.relations, strict=True)):
             if not (number or self._approach(rung)) or not self._climb(rung):
                 return self._stopped(note)
             lower = self._measure(relation)
             if lower >= self._goal.min_ssim:
+                self._expected = self._goal.expected_ssim
                 return self._result(note)
         below = f"estimated SSIM {self._estimate or 0.0:.2f}, too low to be sure of {self._goal.min_ssim:g}"
         if self._setting.rungs and not self._goal.complete_exactly:
@@ -94,6 +107,12 @@ class DrillDown:
         )
 
     def _climb(self, rung: Rung) -> bool:
+        """Compute what the rung samples. Returns False where it was stopped."""
+        # Which cells of a level to refine first, whole levels tell.
+        whole = tuple(None if level is None else float(ceil(level)) for level in rung)
+        return (whole == rung or self._sample(whole)) and self._sample(rung)
+
+    def _sample(self, rung: Rung) -> bool:
         """Compute what the rung samples, and the checks with the first. Returns False where it was stopped."""
         missing = []
         for fidelity, wanted in enumerate(wanted_cells(rung, self._values)):
@@ -116,6 +135,10 @@ class DrillDown:
 
         def add(batch: Batch, scores: np.ndarray) -> None:
             fidelity, cells = batch
+            if not np.isfinite(scores).all():
+                raise ImageError(
+                    "the score is not finite (NaN or infinity) at some positions: use mode='exact', which leaves it so"
+                )
             new = np.ones(len(cells), bool)
             if fidelity == self._exact:
                 checked = np.isin(cells, checks)
@@ -164,14 +187,17 @@ class DrillDown:
 
     def _heat_map(self, note: str, complete: bool) -> HeatMap:
         grid = self._grid
-        *cheaper, exact = self._values
-        scores = assemble([*cheaper, np.where(np.isnan(exact), self._checked, exact)])
+        checked = ~np.isnan(self._checked[0])
+        sampled = any(not np.isnan(value).all() for value in self._values)
+        # Checks correct nothing but themselves: what was judged stays as it is.
+        scores = assemble(self._values if sampled else [self._checked])
+        scores[:, checked] = self._checked[:, checked]
         known = scores[:, self._computed()]
         if known.min() >= 0 and known.max() <= 1:  # probabilities, which interpolation must not leave
             scores = np.clip(scores, 0.0, 1.0)
         return HeatMap(
             scores=scores.astype(np.float32), baseline=self._baseline, targets=self._targets,
             tops=grid.tops, lefts=grid.lefts, patch=grid.patch, stride=grid.stride, mode="approximate",
-            computed=self._computed(), expected_ssim=self._goal.expected_ssim, estimated_ssim=self._estimate,
+            computed=self._computed(), expected_ssim=self._expected, estimated_ssim=self._estimate,
             complete=complete, note=note,
         )  # fmt: skip

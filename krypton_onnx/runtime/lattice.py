@@ -49,11 +49,9 @@ def interpolate(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     if not known.any():
         raise ValueError("nothing to interpolate from: no cell is known")
     filled = np.where(known, np.asarray(values, np.float64), 0.0)
-    level, last = 0, coarsest_level(known.shape)
-    while level < last and not known[level_cells(known.shape, level)].all():
-        level += 1
+    level = whole_level(known)
     cells = level_cells(known.shape, level)
-    if not known[cells].all():  # no lattice is complete: begin with the nearest known cell
+    if not known[cells].all():  # no lattice is complete: begin with the known cell that is nearest
         nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
         filled = filled[:, nearest[0], nearest[1]]
     for finer in range(level - 1, -1, -1):
@@ -63,6 +61,14 @@ def interpolate(values: np.ndarray, known: np.ndarray) -> np.ndarray:
             filled[:, new] = predict(filled, finer, cells)[:, new]
         cells = finer_cells
     return filled
+
+
+def whole_level(known: np.ndarray) -> int:
+    """The finest level whose cells are all known; the coarsest one where there is none."""
+    level, last = 0, coarsest_level(known.shape)
+    while level < last and not known[level_cells(known.shape, level)].all():
+        level += 1
+    return level
 
 
 def predict(values: np.ndarray, level: int, coarser: np.ndarray) -> np.ndarray:

@@ -51,5 +51,5 @@ def losses(approximate: np.ndarray, exact: np.ndarray) -> np.ndarray:
     approximate = np.asarray(approximate, np.float64)
     mean = gaussian_filter(approximate, SIGMA)
     variance = np.maximum(gaussian_filter(approximate**2, SIGMA) - mean**2, 0.0)
-    constant = (CONTRAST * float(np.ptp(approximate))) ** 2 + np.finfo(np.float64).tiny
+    constant = max((CONTRAST * float(np.ptp(approximate))) ** 2, 1e-30)
     return (approximate - exact) ** 2 / (2.0 * variance + constant)

@@ -103,8 +103,15 @@ def check_limits(batch_size: object, time_budget: object, memory_budget: object)
 
 def check_min_ssim(min_ssim: object) -> None:
     """Raises ImageError where it is no number in (0, 1]."""
-    if not (isinstance(min_ssim, (int, float, np.floating)) and 0 < min_ssim <= 1):
+    number = isinstance(min_ssim, (int, float, np.floating)) and not isinstance(min_ssim, bool)
+    if not (number and 0 < min_ssim <= 1):  # type: ignore[operator]
         raise ImageError(f"min_ssim must be a number above 0 and at most 1, got {min_ssim!r}")
+
+
+def check_seed(seed: object) -> None:
+    """Raises ImageError where it is no integer of at least 0."""
+    if not (isinstance(seed, (int, np.integer)) and seed >= 0):
+        raise ImageError(f"seed must be an integer of at least 0, got {seed!r}")
 
 
 def materialize(question: Question) -> Materialized:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from krypton_onnx.numba_kernels import amx
 from krypton_onnx.rewriter import Plan
 from krypton_onnx.runtime import batching
 from krypton_onnx.runtime.batching import Batch, GeometryTable
@@ -87,7 +88,7 @@ def position_cost(plan: Plan, grid: Grid, fidelity: Fidelity) -> float:
         for operator in plan.operators
         if operator.geometry is not None
     )
-    share = LIGHT_SHARE if fidelity.light else 1.0
+    share = LIGHT_SHARE if fidelity.light and amx.available() else 1.0
     return share * work(plan, grid, table) + MULTIPLY_ADDS_AN_ELEMENT * elements
 
 

@@ -47,6 +47,11 @@ class Scorer:
         return ((unoccluded if base else "") + self._output,)
 
     @property
+    def output(self) -> str:
+        """Name of the output that is scored."""
+        return self._output
+
+    @property
     def saturates(self) -> bool:
         """True where what is scored comes out of a Softmax or Sigmoid."""
         return self._score == "output" and self._output in self._plan.logits

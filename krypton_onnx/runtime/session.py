@@ -22,7 +22,14 @@ from krypton_onnx.runtime.engine import Engine, SessionSettings
 from krypton_onnx.runtime.grid import Fill, Patches, make_grid
 from krypton_onnx.runtime.heat_map import HeatMap
 from krypton_onnx.runtime.images import InputSpec, as_batch, channels_first, other_feeds, split_feeds
-from krypton_onnx.runtime.question import Question, answer_exactly, answer_naively, check_limits, check_min_ssim
+from krypton_onnx.runtime.question import (
+    Question,
+    answer_exactly,
+    answer_naively,
+    check_limits,
+    check_min_ssim,
+    check_seed,
+)
 from krypton_onnx.runtime.scores import Score, Scorer, warn_of_noise
 from krypton_onnx.runtime.tuning import Specification, Tuning, specification, stored_tuning
 
@@ -183,6 +190,7 @@ class OcclusionSession:
             if mode != "approximate":
                 raise ImageError(f"min_ssim has no meaning in mode={mode!r}: only an approximate map is judged by it")
         check_limits(batch_size, time_budget, memory_budget)
+        check_seed(seed)
         question = replace(
             self.question(image, patch, stride, fill, region, score, output),
             targets=targets, batch_size=batch_size, time_budget=time_budget, memory_budget=memory_budget, seed=seed,
@@ -195,7 +203,7 @@ class OcclusionSession:
         elif mode == "exact":
             heat_map = answer_exactly(question)
         else:
-            wanted = specification(question.frame, question.grid, fill, score, output)
+            wanted = specification(question.frame, question.grid, fill, score, question.scorer.output)
             tuning = self._tuning_for(question.engine, wanted)
             # SciPy's filters take a while to import, and exact maps need none.
             from krypton_onnx.runtime.approximate import Promise, answer_approximately
@@ -231,13 +239,17 @@ class OcclusionSession:
     @property
     def tuning(self) -> Tuning | None:
         """What approximate maps go by: attached, or stored with the model. Raises ModelError where it is broken."""
-        if self._tuning is None and self._stored_tuning is not None:
-            self._tuning = Tuning.from_json(self._stored_tuning)
-        return self._tuning
+        with self._lock:
+            if self._tuning is None and self._stored_tuning is not None:
+                self._tuning = Tuning.from_json(self._stored_tuning)
+            return self._tuning
 
     @tuning.setter
     def tuning(self, tuning: Tuning | None) -> None:
-        self._tuning, self._stored_tuning = tuning, None
+        if not (tuning is None or isinstance(tuning, Tuning)):
+            raise ImageError(f"a tuning is what tune returns, or None; got {type(tuning).__name__}")
+        with self._lock:
+            self._tuning, self._stored_tuning = tuning, None
 
     def _tuning_for(self, engine: Engine, wanted: Specification) -> Tuning | None:
         """The tuning, which must be one for this model and specification; None where there is none."""
@@ -249,14 +261,14 @@ class OcclusionSession:
                 stacklevel=3,
             )
             return None
-        if tuning.model != engine.fingerprint:
-            raise ModelError("the tuning was made for another model: tune this one (krypton-onnx tune)")
         differences = tuning.specification.differences(wanted)
         if differences:
             raise ImageError(
                 f"the tuning holds for {'; '.join(differences)}: tune for this, or ask for what it holds for, "
                 "or for mode='exact'"
             )
+        if tuning.model != engine.fingerprint:
+            raise ModelError("the tuning was made for another model: tune this one (krypton-onnx tune)")
         return tuning
 
     # -- engines -----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from krypton_onnx.runtime.approximate import observe
 from krypton_onnx.runtime.fidelity import EXACT, Fidelity
 from krypton_onnx.runtime.grid import Fill
 from krypton_onnx.runtime.policy import CANDIDATES, Choice, Observation, choose, every_trial
-from krypton_onnx.runtime.question import Question, check_min_ssim
+from krypton_onnx.runtime.question import Question, check_min_ssim, check_seed
 from krypton_onnx.runtime.schedule import position_cost
 from krypton_onnx.runtime.scores import Score
 from krypton_onnx.runtime.session import OcclusionSession
@@ -46,7 +46,7 @@ def tune(
     and more varied images make a tighter promise; crops of one picture count as one.
 
     images : as `explain` takes them, all of one size. min_ssim : in (0, 1]. patch, stride, fill, score, output : as for
-    `explain`; the tuning holds for these. seed : of the check cells; equal seeds give equal tunings.
+    `explain`; the tuning holds for these. seed : of the check cells; equal seeds give equal choices.
     names : of the images, for the record. progress : callable(done, total), maps.
 
     Source: Krypton (Nakandala & Kumar, SIGMOD 2019), section 4.3, tunes its two knobs on sample images; here
@@ -54,6 +54,9 @@ def tune(
     can be learnt from.
     """
     check_min_ssim(min_ssim)
+    check_seed(seed)
+    if isinstance(images, Mapping) or not isinstance(images, Iterable):
+        raise ImageError("images must be several: give a list of arrays, or of {input: array}")
     questions = [session.question(image, patch, stride, fill, None, score, output) for image in images]
     if not questions:
         raise ImageError("tune needs at least one image")
@@ -68,13 +71,13 @@ def tune(
             f"a map of {first.grid.shape[0]} x {first.grid.shape[1]} positions has nothing to tune: below "
             f"{SMALLEST_MAP} x {SMALLEST_MAP} approximate maps are computed exactly"
         )
-    named = [str(number) for number in range(len(questions))] if names is None else list(names)
+    named = [str(number) for number in range(len(questions))] if names is None else [str(name) for name in names]
     if len(named) != len(questions):
         raise ImageError(f"{len(named)} names for {len(questions)} images: give one each")
     costs = _worthwhile(first)
     observations, seconds = _observe(questions, named, tuple(costs), progress)
     choice = choose(every_trial(observations, costs, seed), min_ssim)
-    wanted = specification(first.frame, first.grid, fill, score, output)
+    wanted = specification(first.frame, first.grid, fill, score, first.scorer.output)
     names_used = tuple(observation.name for observation in observations)
     session.tuning = tuning = tuning_of(choice, first, wanted, min_ssim, names_used, seconds, seed)
     return tuning
@@ -101,7 +104,7 @@ def tuning_of(
     )
     return Tuning(
         wanted, question.engine.fingerprint, float(min_ssim), setting, choice.relations, choice.margin, thresholds,
-        evidence, seed,
+        evidence, int(seed),
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Specification:
-    """What a tuning holds for. frame : (height, width) of the image; fill and score : as numbers or by their name."""
+    """What a tuning holds for. frame : (height, width) of the image; fill and score : as numbers, or functions by their
+    name (what a lambda or an object of a class does is not looked at)."""
 
     frame: tuple[int, int]
     patch: tuple[int, int]
@@ -138,7 +140,7 @@ def describe_fill(fill: Fill) -> float | tuple[float, ...] | str:
     if value.ndim == 0:
         return float(value)
     if value.ndim == 1:
-        return tuple(float(one) for one in value)
+        return tuple(float(one) for one in value) if np.ptp(value) else float(value[0])
     return "array " + hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()[:16]
 
 
@@ -148,6 +150,9 @@ def describe_score(score: Score) -> str:
 
 
 def _name(function: Callable) -> str:
+    if isinstance(function, partial):
+        given = [*map(repr, function.args), *(f"{name}={value!r}" for name, value in function.keywords.items())]
+        return f"{_name(function.func)}({', '.join(given)})"
     return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
 
 
@@ -156,4 +161,6 @@ def _tuples(value: Any) -> Any:
 
 
 def _words(value: Any) -> str:
-    return " x ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        return (" x " if all(isinstance(one, int) for one in value) else ", ").join(map(_words, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
