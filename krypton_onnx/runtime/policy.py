@@ -189,13 +189,15 @@ def _with_margin(tried: Trials, min_ssim: float) -> Choice | None:
 
 
 def _without_idle_rungs(choice: Choice, min_ssim: float) -> Choice:
-    """A rung that no climb ended on costs time and ends nothing."""
+    """A rung that no climb ended on costs time and ends nothing, unless it lies beyond them: then it may still spare an
+    image that is harder than all of these the exact map."""
     tried = choice.trials
     relations = [tried.relations(left_out=image) for image in range(len(tried.losses))]
     ends, _, _ = tried.outcomes(relations, min_ssim, choice.margin)
     used = np.unique(ends[ends < len(tried.setting.rungs)])
     if not len(used):
         return choice
+    used = np.r_[used, used[-1] + 1 : len(tried.setting.rungs)]
     # Of every trial, what the rungs before it that are left out would have cost.
     every = np.arange(len(tried.setting.rungs))
     costs = tried.costs - RUNG_COST * (every - np.searchsorted(used, every))
