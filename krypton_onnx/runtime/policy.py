@@ -21,7 +21,7 @@ from krypton_onnx.runtime.setting import Setting, ladders
 
 CANDIDATES = (EXACT, *(Fidelity(reach, light=True) for reach in (2.0, 1.7, 1.4)))
 DRAWS = 3  # sets of check cells that every image is tried with
-MARGINS = tuple(np.arange(0.25, 3.01, 0.25))
+MARGINS = tuple(np.arange(1.0, 3.01, 0.25))  # at least what an estimate errs by: few images may look easier than most
 KEPT = 0.95  # share of the trials that must reach the target, for 90 % of new images to do
 LARGEST_MISS = 0.03  # below the target
 RUNG_COST = 1.5e9  # multiply-adds that one more rung costs: batches that end unevenly, interpolation, the estimate
