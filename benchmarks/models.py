@@ -136,6 +136,11 @@ def image_for(model: Model, session: kx.OcclusionSession) -> np.ndarray:
     """The model's photograph, float32 (1, ...) in the model's own layout and input space."""
     import skimage.data
 
+    return prepared(model, session, Image.fromarray(getattr(skimage.data, model.recipe.picture)()))
+
+
+def prepared(model: Model, session: kx.OcclusionSession, picture: Image.Image) -> np.ndarray:
+    """The middle square of a picture, as image_for."""
     channels_last = session.layout == "NHWC"
     sides = session.image_dims[1:3] if channels_last else session.image_dims[2:4]
     height, width = (side if isinstance(side, int) else DEFAULT_SIDE for side in sides)
@@ -144,7 +149,12 @@ def image_for(model: Model, session: kx.OcclusionSession) -> np.ndarray:
         (height, width), recipe.mean, recipe.std, recipe.scale, recipe.channel_order,
         "nhwc" if channels_last else "nchw",
     )  # fmt: skip
-    picture = Image.fromarray(getattr(skimage.data, model.recipe.picture)()).convert("RGB")
+    return prepare_image(middle_square(picture), preparation, 3).array
+
+
+def middle_square(picture: Image.Image) -> Image.Image:
+    """Of a picture, in RGB."""
+    picture = picture.convert("RGB")
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    return prepare_image(picture.crop((left, top, left + side, top + side)), preparation, 3).array
+    return picture.crop((left, top, left + side, top + side))

@@ -21,11 +21,10 @@ from typing import Any
 import numpy as np
 from machine import environment
 from measuring import Naive
-from models import DEFAULT_SIDE, Model, find_models
+from models import Model, find_models, middle_square, prepared
 from PIL import Image
 
 import krypton_onnx as kx
-from krypton_onnx.images import Preparation, prepare_image
 from krypton_onnx.runtime.approximate import observe
 from krypton_onnx.runtime.fidelity import EXACT, Fidelity
 from krypton_onnx.runtime.policy import CANDIDATES, Observation, Trials, choose, every_trial
@@ -51,20 +50,15 @@ TARGETS = (0.8, 0.85, 0.9, 0.93, 0.95, 0.97)  # of the curve of SSIM against spe
 def picture(name: str) -> Image.Image:
     """A picture of scikit-image or scikit-learn, or a file; its middle square."""
     if Path(name).is_file():
-        image = Image.open(name)
-    elif name in ("china", "flower"):
+        return middle_square(Image.open(name))
+    if name in ("china", "flower"):
         from sklearn.datasets import load_sample_image
 
-        image = Image.fromarray(load_sample_image(f"{name}.jpg"))
-    else:
-        import skimage.data
+        return middle_square(Image.fromarray(load_sample_image(f"{name}.jpg")))
+    import skimage.data
 
-        pixels = getattr(skimage.data, name)()
-        image = Image.fromarray(pixels.astype(np.uint8) * 255 if pixels.dtype == bool else pixels)
-    image = image.convert("RGB")
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return image.crop((left, top, left + side, top + side))
+    pixels = getattr(skimage.data, name)()
+    return middle_square(Image.fromarray(pixels.astype(np.uint8) * 255 if pixels.dtype == bool else pixels))
 
 
 def source(name: str) -> str:
@@ -81,13 +75,7 @@ class Laboratory:
         self.score = SCORES.get(model.name, "margin")
 
     def array(self, name: str) -> np.ndarray:
-        session, recipe = self.session, self.model.recipe.preparation
-        channels_last = session.layout == "NHWC"
-        sides = session.image_dims[1:3] if channels_last else session.image_dims[2:4]
-        height, width = (side if isinstance(side, int) else DEFAULT_SIDE for side in sides)
-        layout = "nhwc" if channels_last else "nchw"
-        preparation = Preparation((height, width), recipe.mean, recipe.std, recipe.scale, recipe.channel_order, layout)
-        return prepare_image(picture(name), preparation, 3).array
+        return prepared(self.model, self.session, picture(name))
 
     def question(self, name: str) -> Question:
         return self.session.question(self.array(name), PATCH, STRIDE, 0.0, None, self.score, None)

@@ -30,7 +30,7 @@ def check_cells(shape: tuple[int, int], seed: int) -> np.ndarray:
 def wanted_cells(rung: Rung, values: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
     """Per fidelity, bool (rows, columns): what the rung samples. values: float (T, rows, columns), NaN where unknown.
 
-    It may read what earlier fidelities and rungs gave, so compute each before asking for the next.
+    What refines a level is read from the fidelity's own values: its whole level should be known before.
     """
     for level, value in zip(rung, values, strict=True):
         known = ~np.isnan(value[0])

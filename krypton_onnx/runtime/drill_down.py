@@ -65,7 +65,7 @@ class DrillDown:
         self._values = [np.full(shape, np.nan) for _ in setting.fidelities]
         self._checked = np.full(shape, np.nan)  # exact scores that the map does not use until it is judged
         self._exact = len(self._values) - 1
-        self._seed = seed
+        self._checks = check_cells(grid.shape, seed)
         self._estimate: float | None = None
         self._expected: float | None = None
 
@@ -121,7 +121,7 @@ class DrillDown:
                 known = wanted & ~np.isnan(self._checked[0]) & np.isnan(value[0])
                 value[:, known] = self._checked[:, known]
             missing.append(np.flatnonzero(wanted & np.isnan(value[0])))
-        checks = check_cells(self._grid.shape, self._seed)
+        checks = self._checks
         if np.isnan(self._checked).all():
             missing[self._exact] = np.union1d(missing[self._exact], checks)
         else:

@@ -59,6 +59,11 @@ def _fixed_cost(plan: Plan) -> float:
     return float(MULTIPLY_ADDS_A_NODE * len(plan.operators) + MULTIPLY_ADDS_A_WEIGHT * weights)
 
 
+def _extents(grid: Grid, table: GeometryTable) -> tuple[np.ndarray, np.ndarray]:
+    """int64 (rows, G) and (columns, G): how high and how wide regions are along the grid."""
+    return table.extents(0, grid.tops, grid.patch[0]), table.extents(1, grid.lefts, grid.patch[1])
+
+
 def default_batch(
     plan: Plan, grid: Grid, table: GeometryTable, workers: int, limit: int = MAX_BATCH
 ) -> int:
@@ -72,8 +77,7 @@ def default_batch(
 
 def work(plan: Plan, grid: Grid, table: GeometryTable) -> float:
     """Multiply-adds of a position, mean over the grid."""
-    height = table.extents(0, grid.tops, grid.patch[0]).mean(axis=0)
-    width = table.extents(1, grid.lefts, grid.patch[1]).mean(axis=0)
+    height, width = (extents.mean(axis=0) for extents in _extents(grid, table))
     whole = sum(operator.multiply_adds for operator in plan.operators if operator.geometry is None)
     return float(whole + (height * width * table.cost).sum()) or 1.0
 
@@ -81,8 +85,7 @@ def work(plan: Plan, grid: Grid, table: GeometryTable) -> float:
 def position_cost(plan: Plan, grid: Grid, fidelity: Fidelity) -> float:
     """What a position costs beside its share of a run, as exact multiply-adds, mean over the grid."""
     table = fidelity.table(plan, grid.patch)
-    height = table.extents(0, grid.tops, grid.patch[0]).mean(axis=0)
-    width = table.extents(1, grid.lefts, grid.patch[1]).mean(axis=0)
+    height, width = (extents.mean(axis=0) for extents in _extents(grid, table))
     elements = sum(
         float(height[operator.geometry] * width[operator.geometry]) * operator.channels
         for operator in plan.operators
@@ -94,8 +97,7 @@ def position_cost(plan: Plan, grid: Grid, fidelity: Fidelity) -> float:
 
 def patch_bytes(plan: Plan, grid: Grid, table: GeometryTable) -> int:
     """Bytes of the largest patch activation of one position, anywhere on the grid."""
-    height = table.extents(0, grid.tops, grid.patch[0]).max(axis=0)
-    width = table.extents(1, grid.lefts, grid.patch[1]).max(axis=0)
+    height, width = (extents.max(axis=0) for extents in _extents(grid, table))
     cells = (height * width).astype(np.int64)
     return max(
         (int(cells[op.geometry]) * op.channels * 4 for op in plan.operators if op.geometry is not None), default=4
