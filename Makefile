@@ -5,10 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 BENCH_ARGS ?=
+FUZZ ?= 5000
 # pytest's exit code where there is no test to run: not a failure.
 NO_TESTS := 5
 
-.PHONY: demo test bench clean
+.PHONY: demo test bench fuzz clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -21,6 +22,12 @@ test: $(VENV)/.dev
 
 bench: $(VENV)/.demo
 	$(BIN)/python benchmarks/bench.py $(BENCH_ARGS)
+
+# FUZZ random models, other ones in every run, of which a failing one is shrunk and printed; and as many files with
+# random damage.
+fuzz: $(VENV)/.dev
+	KRYPTON_FUZZ=$(FUZZ) $(BIN)/python -m pytest -q -s --hypothesis-show-statistics tests/test_random_models.py
+	KRYPTON_FUZZ=$(FUZZ) $(BIN)/python -m pytest -q -n $(JOBS) tests/test_broken_models.py -k mutations
 
 clean:
 	rm -rf $(VENV) build *.egg-info krypton_onnx/runtime/custom_ops/_shim.*

@@ -111,7 +111,7 @@ def main() -> None:
             for name in PICTURES[: chosen.pictures]:
                 observation = laboratory.observation(name, list(CANDIDATES))
                 question = laboratory.question(name)
-                plan, grid = question.engine.plan, question.grid
+                plan, grid = question.plan(frozen=False), question.grid
                 whole = position_cost(plan, grid, EXACT)
                 cost = {fidelity: position_cost(plan, grid, fidelity) / whole for fidelity in observation.maps}
                 exact = observation.maps[EXACT]

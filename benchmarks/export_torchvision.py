@@ -28,6 +28,7 @@ SIDES = {"inception_v3": 299}  # the others: SIDE
 ON_REQUEST = ("inception_v3",)
 CALIBRATION_PASSES, CALIBRATION_BATCH = 4, 8
 LOGIT_SPREAD = 2.0
+CLASSES = 1000
 
 
 def import_torchvision() -> Any:
@@ -82,7 +83,9 @@ def noise(count: int, side: int, generator: torch.Generator) -> torch.Tensor:
 
 
 @torch.no_grad()
-def calibrate(model: torch.nn.Module, side: int, generator: torch.Generator) -> None:
+def calibrate(
+    model: torch.nn.Module, side: int, generator: torch.Generator, passes: int = CALIBRATION_PASSES
+) -> None:
     """Set the statistics of every batch norm from noise, then the scale of the last layer.
 
     Logits get the size that trained ones have (a standard deviation of 2 over the classes), as the tolerance of
@@ -94,10 +97,11 @@ def calibrate(model: torch.nn.Module, side: int, generator: torch.Generator) -> 
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over the passes
         norm.train()
-    for _ in range(CALIBRATION_PASSES):
+    for _ in range(passes):
         model(noise(CALIBRATION_BATCH, side, generator))
     model.eval()
-    last = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
+    layers = (torch.nn.Linear, torch.nn.Conv2d)
+    last = [module for module in model.modules() if isinstance(module, layers) and len(module.weight) == CLASSES][-1]
     last.bias.zero_()
     logits = model(noise(CALIBRATION_BATCH, side, generator))
     last.weight.mul_(LOGIT_SPREAD / logits.std(dim=1).mean())

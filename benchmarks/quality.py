@@ -27,7 +27,7 @@ from PIL import Image
 import krypton_onnx as kx
 from krypton_onnx.runtime.approximate import observe
 from krypton_onnx.runtime.fidelity import EXACT, Fidelity
-from krypton_onnx.runtime.policy import CANDIDATES, Observation, Trials, choose, every_trial
+from krypton_onnx.runtime.policy import CANDIDATES, Observation, Trials, choose, every_trial, worthwhile
 from krypton_onnx.runtime.quality import ssim
 from krypton_onnx.runtime.question import Question
 from krypton_onnx.runtime.schedule import position_cost
@@ -80,12 +80,18 @@ class Laboratory:
     def question(self, name: str) -> Question:
         return self.session.question(self.array(name), PATCH, STRIDE, 0.0, None, self.score, None)
 
+    def fidelities(self, name: str) -> list[Fidelity]:
+        """What tuning would try: all that freeze nothing, and those of the others that are worth it."""
+        question = self.question(name)
+        return list(dict.fromkeys((*CANDIDATES, *worthwhile(question.plans, question.grid))))
+
     def observation(self, name: str, fidelities: list[Fidelity]) -> Observation:
         """Maps as cached, or computed now."""
         question = self.question(name)
         maps = {}
         for fidelity in fidelities:
-            file = self.cache / f"{self.model.name}-{Path(name).stem}-{fidelity.reach}-{fidelity.light}.npy"
+            kind = f"{fidelity.reach}-{fidelity.light}{'-frozen' if fidelity.frozen else ''}"
+            file = self.cache / f"{self.model.name}-{Path(name).stem}-{kind}.npy"
             if not file.exists():
                 scores, seconds = observe(question, fidelity)
                 np.save(file, scores)
@@ -101,8 +107,10 @@ class Laboratory:
 def left_out(laboratory: Laboratory, observations: list[Observation], min_ssim: float) -> dict[str, Any]:
     """Every image explained by a tuning on the images of other sources."""
     first = laboratory.question(observations[0].name)
-    plan, grid = first.engine.plan, first.grid
-    cost = {fidelity: position_cost(plan, grid, fidelity) for fidelity in observations[0].maps}
+    grid = first.grid
+    cost = {
+        fidelity: position_cost(first.plan(fidelity.frozen), grid, fidelity) for fidelity in observations[0].maps
+    }
     tried = every_trial(observations, cost, 0)
     wanted = specification(first.frame, grid, 0.0, laboratory.score, first.scorer.output)
     naive = laboratory.naive(observations[0].name)
@@ -131,7 +139,8 @@ def left_out(laboratory: Laboratory, observations: list[Observation], min_ssim: 
                 "expected": heat_map.expected_ssim, "computed": float(heat_map.computed.mean()),
                 "seconds": spent, "naive_ms": naive_ms, "speedup": naive_ms * exact.size / 1e3 / spent,
                 "completed_exactly": bool(heat_map.note), "reach": choice.trials.setting.fidelities[0].reach,
-                "light": choice.trials.setting.fidelities[0].light, "margin": choice.margin,
+                "light": choice.trials.setting.fidelities[0].light,
+                "frozen": choice.trials.setting.fidelities[0].frozen, "margin": choice.margin,
                 "rungs": choice.trials.setting.rungs,
             }
         )  # fmt: skip
@@ -175,6 +184,7 @@ def ladders(tried: list[Trials], observations: list[Observation]) -> list[dict[s
     return [
         {
             "reach": one.setting.fidelities[0].reach, "light": one.setting.fidelities[0].light,
+            "frozen": one.setting.fidelities[0].frozen,
             "alone": float(np.mean([ssim(o.maps[EXACT], o.maps[one.setting.fidelities[0]]) for o in observations])),
             "rungs": one.setting.rungs, "ssim": one.similarities[:, 0].mean(axis=0).tolist(),
             "speedup": (one.whole[:, :1] / one.costs[:, 0]).mean(axis=0).tolist(),
@@ -205,7 +215,8 @@ def main() -> int:
         for model in models:
             print(model.name, flush=True)
             laboratory = Laboratory(model, chosen.cache)
-            observations = [laboratory.observation(name, list(CANDIDATES)) for name in names]
+            fidelities = laboratory.fidelities(names[0])
+            observations = [laboratory.observation(name, fidelities) for name in names]
             if chosen.collect_only:
                 continue
             known = json.loads(chosen.json.read_text()) if chosen.json.exists() else {"models": {}}

@@ -63,6 +63,7 @@ def rungs(model: dict[str, Any]) -> str:
     ]
     for one in model["ladders"]:
         kind = "exact" if not one["light"] else "light" if one["reach"] is None else f"light, reach {one['reach']:g}"
+        kind = f"frozen, {kind}" if one.get("frozen") else kind
         steps = ", ".join(
             f"{'/'.join('-' if level is None else f'{level:g}' for level in rung)}: {alike:.3f} {speed:.1f}x"
             for rung, alike, speed in zip(one["rungs"], one["ssim"], one["speedup"], strict=True)

@@ -13,26 +13,33 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from krypton_onnx.checking import CheckReport, check
     from krypton_onnx.conversion import ConversionReport, convert
     from krypton_onnx.errors import ImageError, KryptonError, ModelError
+    from krypton_onnx.images import Preparation
     from krypton_onnx.inspection import Inspection, inspect
     from krypton_onnx.registration import register
     from krypton_onnx.runtime.heat_map import HeatMap
     from krypton_onnx.runtime.session import OcclusionSession
     from krypton_onnx.runtime.tuner import tune
     from krypton_onnx.runtime.tuning import Tuning
+    from krypton_onnx.specification import ExplanationSpec
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "CheckReport": "checking",
     "ConversionReport": "conversion",
+    "ExplanationSpec": "specification",
     "HeatMap": "runtime.heat_map",
     "ImageError": "errors",
     "Inspection": "inspection",
     "KryptonError": "errors",
     "ModelError": "errors",
     "OcclusionSession": "runtime.session",
+    "Preparation": "images",
     "Tuning": "runtime.tuning",
+    "check": "checking",
     "convert": "conversion",
     "inspect": "inspection",
     "register": "registration",
@@ -40,14 +47,18 @@ _HOMES = {
 }
 
 __all__ = [
+    "CheckReport",
     "ConversionReport",
+    "ExplanationSpec",
     "HeatMap",
     "ImageError",
     "Inspection",
     "KryptonError",
     "ModelError",
     "OcclusionSession",
+    "Preparation",
     "Tuning",
+    "check",
     "convert",
     "inspect",
     "register",

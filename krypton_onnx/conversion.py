@@ -6,22 +6,18 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx
-import onnxruntime as ort
 
-from krypton_onnx.errors import ModelError, one_line
-from krypton_onnx.files import atomic_write, require_writable
+from krypton_onnx.checking import check_models
+from krypton_onnx.errors import ModelError
+from krypton_onnx.files import require_writable
 from krypton_onnx.inspection import Inspection, inspect_plan
 from krypton_onnx.rewriter import Plan, Source, load_model, plan_of, rewrite_model
-from krypton_onnx.rewriter.emitter import ORIGIN, PATCH, THRESHOLD
-from krypton_onnx.rewriter.normalize import graph_inputs, input_dims
 from krypton_onnx.runtime.fingerprint import fingerprint
-from krypton_onnx.runtime.naive import occluded
 from krypton_onnx.runtime.tuning import Tuning, store_tuning
-from krypton_onnx.tolerance import scores_differ
+from krypton_onnx.saving import write_model
 
-_CHECKED_POSITIONS = 6
+CHECKED_POSITIONS = 12
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ def convert(
 
     input_shape : of the image input, where its height or width is unknown. image_input : where it is ambiguous.
     check : run the rewritten file in stock ONNX Runtime against the original on random occlusions first, and write
-        nothing where they differ.
+        nothing where they differ (`check` tells more, at any time).
     tuning : what `tune` found for this model, stored with it. The model may then be a rewritten one already, which is
         written as it is, without a check.
 
@@ -61,6 +57,8 @@ def convert(
     target = require_writable(path)
     original = load_model(model)
     already = plan_of(original) is not None
+    if not already and isinstance(model, (str, os.PathLike)):
+        require_writable(path, inputs=[model])  # a rewritten one may get its tuning in place
     if already and tuning is None:
         raise ModelError("the model is rewritten already: convert the original one")
     rewritten = original if already else rewrite_model(original, image_input, input_shape)
@@ -71,77 +69,25 @@ def convert(
         if tuning.model != fingerprint(rewritten, plan):
             raise ModelError("the tuning was made for another model: tune this one")
         store_tuning(rewritten, tuning)
-    difference = check_rewritten(original, rewritten, plan) if check else None
-    with atomic_write(target) as temporary:
-        onnx.save(rewritten, str(temporary))
+    difference = _checked(original, rewritten, plan) if check else None
+    write_model(rewritten, target)
     inspection: Inspection = inspect_plan(plan, _patch_for(plan), 4)
     return ConversionReport(
         target, plan.image_input, inspection.input_shape, plan.outputs, inspection.incremental_share,
-        inspection.redundancy_ratio, inspection.end_reasons, _CHECKED_POSITIONS if check else 0, difference,
+        inspection.redundancy_ratio, inspection.end_reasons, CHECKED_POSITIONS if check else 0, difference,
     )  # fmt: skip
 
 
-def check_rewritten(original: onnx.ModelProto, rewritten: onnx.ModelProto, plan: Plan, seed: int = 0) -> float:
-    """Largest difference between the rewritten model in stock ONNX Runtime and the original, on random occlusions.
-
-    Raises ModelError where it exceeds the exactness tolerance.
-    """
-    rng = np.random.default_rng(seed)
-    channels, height, width = plan.image_shape
-    size = _patch_for(plan)
-    image = rng.standard_normal((1, channels, height, width), dtype=np.float32)
-    patch = np.zeros((1, channels, size, size), np.float32)
-    # The corners are where padding is subtle; the others are anywhere.
-    tops = np.r_[0, height - size, 0, rng.integers(0, height - size + 1, _CHECKED_POSITIONS - 3)]
-    lefts = np.r_[0, width - size, width - size, rng.integers(0, width - size + 1, _CHECKED_POSITIONS - 3)]
-    if plan.layout == "NHWC":
-        image = np.ascontiguousarray(image.transpose(0, 2, 3, 1))
-    session = _stock_session(rewritten)
-    feeds = {
-        plan.image_input: image,
-        ORIGIN: np.stack([tops, lefts], axis=1).astype(np.int64),
-        PATCH: patch,
-        THRESHOLD: np.ones(1, np.float32),
-    }
-    others = {
-        value.name: np.zeros(
-            [dim if isinstance(dim, int) else 1 for dim in input_dims(value)],
-            onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type),
+def _checked(original: onnx.ModelProto, rewritten: onnx.ModelProto, plan: Plan) -> float:
+    """The largest difference from the original. Raises ModelError where it is more than exactness allows."""
+    report = check_models(original, rewritten, plan, CHECKED_POSITIONS, kernels=False)
+    if report.problems:
+        raise ModelError(
+            f"the rewritten model differs from the original: {report.problems[0]}; nothing was written "
+            "(krypton-onnx check tells more, --no-check writes it all the same)"
         )
-        for value in graph_inputs(rewritten)
-        if value.name not in feeds
-    }
-    try:
-        actual = session.run(list(plan.outputs), {**feeds, **others})
-    except Exception as error:  # ONNX Runtime's exceptions share no base class
-        reason = one_line(error)
-        raise ModelError(f"the rewritten model does not run, nothing was written: {reason}") from error
-    reference = _stock_session(original)
-    images = occluded(image, plan.layout, tops, lefts, patch)
-    # One by one: the original's batch may be fixed to 1.
-    single = [
-        reference.run(list(plan.outputs), {plan.image_input: images[n : n + 1], **others}) for n in range(len(tops))
-    ]
-    expected = [np.concatenate([outputs[index] for outputs in single]) for index in range(len(plan.outputs))]
-    largest = 0.0
-    for name, have, want in zip(plan.outputs, actual, expected, strict=True):
-        problem, difference = scores_differ(have, want)
-        if problem:
-            raise ModelError(
-                f"the rewritten model differs from the original: output '{name}' {problem}; nothing was written"
-            )
-        largest = max(largest, difference)
-    return largest
+    return report.largest_difference
 
 
 def _patch_for(plan: Plan) -> int:
     return min(16, *plan.image_shape[1:])
-
-
-def _stock_session(model: onnx.ModelProto) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions share no base class
-        raise ModelError(f"ONNX Runtime cannot load the model: {one_line(error)}") from error

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from krypton_onnx.errors import ModelError
-from krypton_onnx.rewriter import Plan, Source, plan_of, rewrite_model
+from krypton_onnx.errors import ModelError, NotRewritable
+from krypton_onnx.rewriter import Plan, Source, load_model, plan_of, rewrite_model
+from krypton_onnx.rewriter.normalize import find_image_input
+from krypton_onnx.rewriter.unrewritten import unrewritten_plan
 from krypton_onnx.runtime.batching import GeometryTable
 from krypton_onnx.runtime.grid import make_grid
 from krypton_onnx.runtime.schedule import exact_plan
@@ -23,14 +25,15 @@ class OperatorRow:
     kind: str  # "pointwise" | "local" | "global"
     frame: tuple[int, int] | None
     region: tuple[int, int] | None
-    multiply_adds: int  # of one full inference, convolutions only
+    multiply_adds: int  # of one full inference: convolutions, and matrix products of many rows an image
     incremental_multiply_adds: int  # at the central position
     reason: str | None  # why it is global
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """Result of `inspect`. Redundancy ratios count convolutions only, as a mean over the grid."""
+    """Result of `inspect`. Redundancy ratios count convolutions (and matrix products of many rows an image: MatMul of
+    channels-last pictures, attention), as a mean over the grid."""
 
     operators: tuple[OperatorRow, ...]
     redundancy_ratio: float  # every region clipped truly
@@ -57,10 +60,15 @@ def inspect(
 ) -> Inspection:
     """Growth of the region operator by operator, R, and where and why the incremental part ends. Runs nothing.
 
+    A model that ONNX Runtime runs and that has no incremental form is inspected too: R is 1; `end_reasons` says why.
     patch, stride : pixels, int or (height, width). input_shape : of the image input, where height or width is unknown.
     Raises ModelError where the model cannot be read or understood, ImageError where the patch does not fit.
     """
-    plan = plan_of(rewrite_model(model, image_input, input_shape))
+    try:
+        plan = plan_of(rewrite_model(model, image_input, input_shape))
+    except NotRewritable as refusal:
+        loaded = load_model(model)
+        plan = unrewritten_plan(loaded, find_image_input(loaded, image_input), str(refusal), input_shape)
     if plan is None:
         raise ModelError("the model has no plan: convert the original model again")
     return inspect_plan(plan, patch, stride)
@@ -98,14 +106,18 @@ def inspect_plan(plan: Plan, patch: int | tuple[int, int], stride: int | tuple[i
         redundancy_ratio=total / (batches.true + rest) if total else 1.0,
         achieved_redundancy_ratio=total / (batches.achieved + rest) if total else 1.0,
         incremental_share=1 - remaining / full if full else 0.0,
-        end_reasons=tuple(
-            f"{operator.op_type} '{operator.name}': {operator.reason}"
-            for operator in plan.operators
-            if operator.frontier
-        ),
+        end_reasons=_end_reasons(plan),
         input_shape=shape,
         patch=grid.patch,
         stride=grid.stride,
         positions=grid.positions,
         batches=len(batches.batches),
+    )
+
+
+def _end_reasons(plan: Plan) -> tuple[str, ...]:
+    if plan.refusal is not None:
+        return (f"nothing is incremental: {plan.refusal}",)
+    return tuple(
+        f"{operator.op_type} '{operator.name}': {operator.reason}" for operator in plan.operators if operator.frontier
     )

@@ -196,7 +196,7 @@ def test_watching_changes_nothing(session) -> None:
 def test_scores_that_are_not_finite_are_refused(session) -> None:
     def score(outputs):
         values = outputs["logits"].copy()
-        values[values > np.median(values)] = np.nan
+        values[1:] = np.nan  # of positions; the unoccluded image comes alone
         return values
 
     with pytest.warns(UserWarning, match="without a tuning"), pytest.raises(kx.ImageError, match="not finite"):

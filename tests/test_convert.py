@@ -14,7 +14,7 @@ from tolerances import assert_scores_equal
 
 import krypton_onnx as kx
 from krypton_onnx import conversion
-from krypton_onnx.rewriter import plan_of, rewrite_model
+from krypton_onnx.rewriter import rewrite_model
 
 PATCH, STRIDE = (6, 5), (9, 11)
 
@@ -61,12 +61,13 @@ def test_the_file_replaces_the_original(name: str, tmp_path: Path) -> None:
     assert report.end_reasons == inspection.end_reasons
 
 
-def test_from_a_file_and_over_itself(tmp_path: Path) -> None:
+def test_the_model_that_is_read_is_never_written_over(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(tiny(), str(path))
-    kx.convert(str(path), path)
-    assert plan_of(onnx.load(path)) is not None
-    assert_file_is_right(path, tiny(), image_of(1, 3, 20, 24))
+    before = path.read_bytes()
+    with pytest.raises(kx.KryptonError, match="it is what is read; name another file"):
+        kx.convert(str(path), path)
+    assert path.read_bytes() == before and [entry.name for entry in tmp_path.iterdir()] == ["model.onnx"]
 
 
 def test_weights_in_a_file_beside_the_model_go_into_the_one_file(tmp_path: Path) -> None:
@@ -174,7 +175,7 @@ def test_a_rewrite_that_does_not_run_is_not_written(tmp_path: Path, monkeypatch:
         return model
 
     monkeypatch.setattr(conversion, "rewrite_model", broken)
-    with pytest.raises(kx.ModelError, match="ONNX Runtime cannot load the model") as raised:
+    with pytest.raises(kx.ModelError, match="ONNX Runtime cannot load the rewritten model") as raised:
         kx.convert(tiny(), tmp_path / "rewritten.onnx")
     assert "\n" not in str(raised.value) and not list(tmp_path.iterdir())
 

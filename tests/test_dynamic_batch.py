@@ -61,11 +61,11 @@ REFUSED: dict[str, tuple[Tail, list[int], str]] = {
     "a flat reshape": (reshape(-1), [896], "Reshape node 'node_y' mixes the batch with other axes"),
     "a reshape without the batch": (reshape(4, 224), [4, 224], "Reshape node 'node_y' mixes the batch"),
     "expand": (
-        lambda g, x: g.node("Expand", x, ints(g, 1, 4, 16, 14), name="y") and None, [1, 4, 16, 14],
+        lambda g, x: g.node("Expand", x, ints(g, 2, 4, 16, 14), name="y") and None, [2, 4, 16, 14],
         "Expand node 'node_y' may hold the fixed batch 1",
     ),
     "tile": (
-        lambda g, x: g.node("Tile", x, ints(g, 1, 2, 1, 1), name="y") and None, [1, 8, 16, 14],
+        lambda g, x: g.node("Tile", x, ints(g, 2, 1, 1, 1), name="y") and None, [2, 4, 16, 14],
         "Tile node 'node_y' may hold the fixed batch 1",
     ),
     "transpose": (
@@ -90,6 +90,29 @@ def unary(op_type: str, *operands: list[int] | int, **attributes: object) -> Tai
         g.node(op_type, x, *constants, name="y", **attributes)
 
     return tail
+
+
+def resized(g: Graph, x: str) -> None:
+    g.node("Resize", x, "", "", ints(g, 1, 4, 11, 17), name="y")
+
+
+def gathered(g: Graph, x: str) -> None:
+    indices = g.initializer(g.rng.integers(0, 16, (1, 4, 3, 14)), np.int64)
+    g.node("GatherElements", x, indices, axis=2, name="y")
+
+
+@pytest.mark.parametrize(
+    ("tail", "shape"),
+    [
+        (unary("Expand", [1, 4, 16, 14]), [1, 4, 16, 14]),
+        (unary("Tile", [1, 2, 1, 1]), [1, 8, 16, 14]),
+        (unary("Unsqueeze", [4, 2]), [1, 4, 1, 16, 1, 14]),
+        (resized, [1, 4, 11, 17]),
+        (gathered, [1, 4, 3, 14]),
+    ],
+)  # fmt: skip
+def test_a_batch_of_one_that_is_written_down(tail: Tail, shape: list[int]) -> None:
+    assert_exact(fixed(tail, shape))
 
 
 def squeezed(g: Graph, x: str) -> None:

@@ -107,6 +107,30 @@ def test_window_of_an_empty_patch(case: Case) -> None:
         np.testing.assert_array_equal(cut, view[0, top : top + extent[0], left : left + extent[1]])
 
 
+def table(case: Case, frame: int, outputs: int, taps: int, outside: bool) -> np.ndarray:
+    """int64 (outputs * taps,) cells of a frame; some of them -1, where there is an outside."""
+    return case.rng.integers(-1 if outside else 0, frame, outputs * taps)
+
+
+@sweep(100)
+@given(cases)
+def test_remap(case: Case) -> None:
+    frame, output = case.frame(), case.frame()
+    tables = [table(case, frame[axis], output[axis], 1, True) for axis in (0, 1)]
+    inputs = [*case.source(case.integer(1, 9), frame), *tables, *case.region(output)]
+    compare("Remap", inputs, {"pad_value": case.choice(0.0, -2.5)}, constants=case.choice((3, 4), ()))
+
+
+@sweep(100)
+@given(cases)
+def test_incremental_resample(case: Case) -> None:
+    frame, output, taps = case.frame(), case.frame(), (case.integer(1, 4), case.integer(1, 4))
+    tables = [table(case, frame[axis], output[axis], taps[axis], False) for axis in (0, 1)]
+    weights = [case.floats(output[axis], taps[axis]) for axis in (0, 1)]
+    inputs = [*case.source(case.integer(1, 9), frame), *tables, *weights, *case.region(output)]
+    compare("IncrementalResample", inputs, {}, constants=case.choice((3, 4, 5, 6), ()), tolerance=ROUNDING)
+
+
 @sweep(100)
 @given(cases)
 def test_incremental_max_pool(case: Case) -> None:
@@ -165,9 +189,10 @@ def test_place_regions(case: Case) -> None:
     size = [case.integer(1, side) for side in image]
     growth = {
         name: case.rng.integers(low, high, (geometries, 2)) for name, low, high in
-        (("jump", 1, 9), ("before", -4, 25), ("after", -4, 25))
+        (("jump", 1, 9), ("before", -4, 25), ("after", -4, 25), ("scale", 1, 4))
     }  # fmt: skip
-    growth["frame"] = np.maximum(image // growth["jump"] + case.rng.integers(-1, 3, (geometries, 2)), 1)
+    about = image * growth["scale"] // growth["jump"]
+    growth["frame"] = np.maximum(about + case.rng.integers(-1, 3, (geometries, 2)), 1)
     # 0.5 and 0.25 meet frames whose cap is halfway between two cells.
     tau = case.rng.choice(np.array([1, 0.75, 0.5, 0.25, 0.05], np.float32), case.choice(1, geometries))
     attributes = {name: values.ravel().tolist() for name, values in growth.items()}

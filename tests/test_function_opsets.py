@@ -50,7 +50,10 @@ def node_of(text: FunctionText) -> tuple[list[np.ndarray], dict, tuple[int, ...]
         residual = [floats(POSITIONS, 2, 2, OUTPUTS), places((0, 1), (2, 7), (1, 3)), floats(1, *frame, OUTPUTS)]
     match operator:
         case "PlaceRegions":
-            table = {"jump": [1, 1, 2, 3], "before": [0, 0, 3, 1], "after": [0, 0, 1, 4], "frame": [32, 30, 16, 10]}
+            table = {
+                "jump": [1, 1, 2, 3], "before": [0, 0, 3, 1], "after": [0, 0, 1, 4], "scale": [1, 1, 1, 2],
+                "frame": [32, 30, 16, 20],
+            }  # fmt: skip
             return [places((0, 26), (9, 0), (20, 13)), floats(1, 3, 5, 4), np.array([1, 0.2], np.float32)], table, (
                 TensorProto.INT64, TensorProto.INT64,
             )  # fmt: skip
@@ -78,6 +81,24 @@ def node_of(text: FunctionText) -> tuple[list[np.ndarray], dict, tuple[int, ...]
             counts = [np.arange(1, size + 1, dtype=np.float32) for size in DENSE_FRAME]
             region = [places((0, 0), (7, 3), (1, 2)), np.array([2, 3])]
             return [*source(), *counts, *region], DENSE, result
+        case "IncrementalLpPool":
+            return [*source(), *region], {**SPATIAL, "p": 3}, result
+        case "Remap":
+            tables = [np.array([0, 3, -1, 8]), np.arange(FRAME[1])]
+            return [*source(), *tables, *region], {"pad_value": 0.5}, result
+        case "IncrementalResample":
+            tables = [np.arange(8), np.arange(22) % FRAME[1]]
+            return [*source(), *tables, floats(4, 2), floats(11, 2), *region], {}, result
+        case "IncrementalConvTranspose":
+            weights = [floats(CHANNELS, 3, 3, 2), floats(6)]
+            enlarging = {**SPATIAL, "pads": [1, 0, 0, 0], "dilations": [1, 2], "group": 2}
+            return [*source(), *weights, floats(1, 18, 13, 6), *region], enlarging, result
+        case "IncrementalDepthToSpace":
+            blocks = {"blocksize": 2, "mode": "CRD", "kernel_shape": [2, 2]}
+            return [*source(), floats(1, 18, 22, 1), *region], blocks, result
+        case "IncrementalSpaceToDepth":
+            blocks = {"kernel_shape": [2, 2], "strides": [2, 2], "pads": [0] * 4, "dilations": [1, 1]}
+            return [*source(), places((0, 0), (2, 2), (1, 1)), np.array([2, 3])], {**blocks, "blocksize": 2}, result
     raise NotImplementedError(f"write an example of {text.op_type}")
 
 

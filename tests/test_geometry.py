@@ -226,7 +226,7 @@ def test_contains_and_union(first: AxisGrowth, before: int, after: int, size: in
 def test_different_jumps_do_not_align() -> None:
     one, two = AxisGrowth(1, 5, 5), AxisGrowth(2, 0, 0)
     assert not one.contains(two) and not two.contains(one)
-    with pytest.raises(ValueError, match="jump 1 and 2 do not align"):
+    with pytest.raises(ValueError, match="jump 1 / 1 and 2 / 1 do not align"):
         one.union(two)
     geometry = image_geometry((8, 8))
     assert not geometry.aligned(Geometry(two, two, (8, 8))) and not geometry.aligned(image_geometry((8, 9)))

@@ -341,18 +341,20 @@ def test_place_regions(case, each):
     size = [case.integer(1, side) for side in image]
     occlusions = case.places(image, size)
     jump, before, after = (case.rng.integers(low, high, (geometries, 2)) for low, high in ((1, 9), (-3, 20), (-3, 20)))
-    frame = np.maximum(image // jump - case.rng.integers(0, 2, (geometries, 2)), 1)
+    scale = case.rng.choice(np.array([1, 1, 2, 3]), (geometries, 2))
+    frame = np.maximum(image * scale // jump - case.rng.integers(0, 2, (geometries, 2)), 1)
     tau = case.rng.choice(np.array([1, 0.7, 0.5, 0.3, 0.05], np.float32), geometries if each else 1)
     attributes = {k: tuple(v.ravel().tolist()) for k, v in
-                  {"jump": jump, "before": before, "after": after, "frame": frame}.items()}  # fmt: skip
+                  {"jump": jump, "before": before, "after": after, "scale": scale, "frame": frame}.items()}  # fmt: skip
     origins, extents = call("PlaceRegions", [occlusions, np.zeros((1, 3, *size), np.float32), tau], attributes)
     for g, axis in np.ndindex(geometries, 2):
-        limits = (size[axis], *(int(v[g, axis]) for v in (jump, before, after, frame)))
+        parts = int(scale[g, axis])
+        limits = (parts * (size[axis] - 1) + 1, *(int(v[g, axis]) for v in (jump, before, after, frame)))
         cap = max(1, int(np.rint(np.broadcast_to(tau, geometries)[g] * np.float32(limits[-1]))))
-        own = [place(int(o), *limits, cap, 1)[0] for o in occlusions[:, axis]]
+        own = [place(parts * int(o), *limits, cap, 1)[0] for o in occlusions[:, axis]]
         extent = min(max(own), cap)
         assert extents[g, axis] == extent
-        expected = [place(int(o), *limits, cap, extent)[1] for o in occlusions[:, axis]]
+        expected = [place(parts * int(o), *limits, cap, extent)[1] for o in occlusions[:, axis]]
         np.testing.assert_array_equal(origins[g, :, axis], expected)
 
 

@@ -15,7 +15,7 @@ import krypton_onnx
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "krypton_onnx"
 ROOMS = ("rewriter", "runtime", "numba_kernels")
-LEAVES = ("errors", "tolerance", "files")
+LEAVES = ("errors", "tolerance", "files", "forking")
 """Modules that every room but numba_kernels may use; they use only each other."""
 
 ALLOWED = {

@@ -26,7 +26,7 @@ def place(geometries: list[Geometry], origins: np.ndarray, size: tuple[int, int]
     """What the kernel computes: origins (G, N, 2) and extents (G, 2)."""
     axes = [(row.y, row.x) for row in geometries]
     attributes = {
-        name: [getattr(axis, name) for pair in axes for axis in pair] for name in ("jump", "before", "after")
+        name: [getattr(axis, name) for pair in axes for axis in pair] for name in ("jump", "before", "after", "scale")
     }
     attributes["frame"] = [side for row in geometries for side in row.frame]
     results: dict[int, np.ndarray] = {}
@@ -51,7 +51,8 @@ def table_of(geometries: list[Geometry]) -> GeometryTable:
         return np.array([[getattr(row.y, name), getattr(row.x, name)] for row in geometries])
 
     frame = np.array([row.frame for row in geometries])
-    return GeometryTable(column("jump"), column("before"), column("after"), frame, np.ones(len(geometries)))
+    cost = np.ones(len(geometries))
+    return GeometryTable(column("jump"), column("before"), column("after"), frame, cost, scale=column("scale"))
 
 
 @st.composite

@@ -126,13 +126,14 @@ def test_the_plan_as_a_table() -> None:
     """One row a geometry; cost is the convolutions' multiply-adds per cell, so that cost x frame is all of them."""
     plan = plan_of(rewritten("mobilenet_v2"))
     table = plan.table()
-    for name in ("jump", "before", "after", "frame"):
+    for name in ("jump", "before", "after", "scale", "frame"):
         assert table[name].dtype == np.int64 and table[name].shape == (len(plan.geometries), 2)
     assert (table["cost"] * table["frame"].prod(axis=1)).sum() == pytest.approx(
         sum(operator.multiply_adds for operator in plan.operators)
     )
     assert dataclasses.asdict(plan.geometries[0]) == {
-        "y": {"jump": 1, "before": 0, "after": 0}, "x": {"jump": 1, "before": 0, "after": 0}, "frame": (48, 64),
+        "y": {"jump": 1, "before": 0, "after": 0, "scale": 1}, "x": {"jump": 1, "before": 0, "after": 0, "scale": 1},
+        "frame": (48, 64),
     }  # fmt: skip
 
 
@@ -236,7 +237,8 @@ def test_control_flow_that_depends_on_the_image_is_refused() -> None:
         helper.make_graph([helper.make_node(op, [x], [op])], op, [], [helper.make_tensor_value_info(op, 1, None)])
         for op in ("Relu", "Neg")
     ]
-    condition = g.node("Greater", g.node("ReduceMean", "x", keepdims=0), g.initializer(0.0))
+    mean = g.node("ReduceMean", "x", g.initializer([1, 2, 3], np.int64), keepdims=0)
+    condition = g.node("Greater", mean, g.initializer(0.0))
     g.node("If", condition, name="y", then_branch=branches[0], else_branch=branches[1])
     with pytest.raises(ModelError, match="If node 'node_y' depends on the image: control flow is not supported"):
         rewrite_model(g.model({"y": ["N", 4, 16, 14]}))

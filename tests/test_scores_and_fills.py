@@ -57,7 +57,7 @@ def zeros(channels: int = 3) -> np.ndarray:
         (np.int64(2), (2,)),
         ([3, 0], (3, 0)),
         (range(4), (0, 1, 2, 3)),
-        (np.array([1, 1]), (1, 1)),
+        (np.array([1, 2]), (1, 2)),
         (np.array(3), (3,)),
         ({2}, (2,)),
         (lambda: (target for target in (0, 2)), (0, 2)),  # made anew for every test

@@ -65,7 +65,7 @@ def test_an_image_input_that_is_ambiguous_or_wrong(index: int, tmp_path: Path) -
     call = everything(model, tmp_path, image_input="middle")[index]
     refused(
         kx.ModelError,
-        "image input 'middle': no such float32 input of rank 4; the model has: left, right",
+        "image input 'middle': no such image input of rank 4; the model has: left, right",
         call,
     )
     everything(model, tmp_path, image_input="right")[index]()

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from krypton_onnx import __version__
+from krypton_onnx.cli.check import check
 from krypton_onnx.cli.console import OneLineErrors
 from krypton_onnx.cli.convert import convert
 from krypton_onnx.cli.demo import demo
@@ -43,7 +44,7 @@ def krypton_onnx(
     """Occlusion heat maps of ONNX CNNs by incremental inference: which pixels does the score depend on?"""
 
 
-for command in (explain, tune, convert, inspect, demo):
+for command in (explain, tune, convert, check, inspect, demo):
     app.command()(command)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -13,24 +14,54 @@ from typer.core import TyperGroup
 
 from krypton_onnx.errors import KryptonError, one_line
 
+UNEXPECTED = "an error of krypton-onnx itself"
+TRACEBACK = "KRYPTON_ONNX_TRACEBACK"  # set in the environment, an unexpected error shows where it came from
+
 
 class OneLineErrors(TyperGroup):
     """The group of commands; what is the user's to mend becomes one line on stderr and exit code 1."""
 
     def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (KryptonError, ImportError) as error:
-            # A package of an extra may not be installed; a module of our own must be.
-            if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("krypton_onnx"):
-                raise
-            message = one_line(error)
-            # Not through Rich, which would wrap the line and colour parts of it.
-            typer.echo(f"krypton-onnx: error: {message}", err=True)
-            raise typer.Exit(1) from None
+        with warnings.catch_warnings():
+            # Outside a progress bar a warning is a line too, without the line of source that Python adds.
+            warnings.showwarning = lambda message, *_, **__: show_warning(message)
+            try:
+                result = super().invoke(ctx)
+                sys.stdout.flush()  # a full disk shows now, while it can be told
+                return result
+            except Exception as error:
+                # Typer's own ways to end have an exit code; on a broken pipe, where who reads has enough, it is quiet.
+                if hasattr(error, "exit_code") or isinstance(error, (typer.Abort, BrokenPipeError)):
+                    raise
+                message = _in_one_line(error)
+                if message is None:
+                    raise
+        # Not through Rich, which would wrap the line and colour parts of it.
+        typer.echo(f"krypton-onnx: error: {message}", err=True)
+        raise typer.Exit(1)
 
 
-def _show_warning(message: Warning | str) -> None:
+def _in_one_line(error: Exception) -> str | None:
+    """What to tell of an error; None where a traceback was asked for.
+
+    A package of an extra may not be installed; all else that is not raised on purpose is a mistake of ours.
+    """
+    if isinstance(error, KryptonError):
+        return one_line(error)
+    ours = isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("krypton_onnx")
+    if isinstance(error, ImportError) and not ours:
+        return one_line(error)
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory {f'({one_line(error)})' if str(error) else ''}".rstrip()
+    if isinstance(error, OSError) and error.strerror:
+        return one_line(f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror)
+    if os.environ.get(TRACEBACK):
+        return None
+    return f"{UNEXPECTED} ({type(error).__name__}: {one_line(error)[:300]}); please report it, with {TRACEBACK}=1 set"
+
+
+def show_warning(message: Warning | str) -> None:
+    """One line on stderr."""
     # Not through Rich, as errors.
     typer.echo(f"krypton-onnx: warning: {one_line(str(message))}", err=True)
 
@@ -86,4 +117,4 @@ def progress_bar(label: str, quiet: bool = False, unit: str = "positions") -> It
                 yield lambda done, total: progress.update(task, completed=done, total=total)
         finally:
             for warning in [] if quiet else caught:
-                _show_warning(warning.message)
+                show_warning(warning.message)

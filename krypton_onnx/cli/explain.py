@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,6 +12,7 @@ import typer
 from krypton_onnx.cli import options
 from krypton_onnx.cli.console import misuse, progress_bar
 from krypton_onnx.cli.preparing import PreparingOptions, execution_providers
+from krypton_onnx.cli.specifying import Asked, asked, specify
 from krypton_onnx.errors import KryptonError
 from krypton_onnx.files import atomic_write, require_writable
 from krypton_onnx.images import read_image
@@ -22,16 +24,29 @@ INTERRUPTED = 130  # the exit code of what Ctrl-C ended, by convention
 
 
 def explain(
-    model: options.Model,
-    image: Annotated[
+    context: typer.Context,
+    model: Annotated[
         Path,
+        typer.Argument(metavar="MODEL", help="An ONNX model, original or converted; with --spec it may be left out."),
+    ],
+    image: Annotated[
+        Path | None,
         typer.Argument(
             metavar="IMAGE",
             help="A picture (PNG, JPEG, TIFF, ...), or a .npy array of floats, which is taken as it is.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="The map: .png, .pdf or .svg.")
+    ] = None,
+    spec: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Explain as a saved specification says; other options change it."),
+    ] = None,
+    save_spec: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Save all but the image as a specification (TOML), for --spec."),
     ] = None,
     patch: options.Patch = "16",
     stride: options.Stride = "4",
@@ -82,6 +97,7 @@ def explain(
             rich_help_panel=options.COMPUTING,
         ),
     ] = None,
+    max_memory: options.MaxMemory = None,
     seed: options.Seed = 0,
     providers: options.Providers = None,
     strict: options.Strict = False,
@@ -94,70 +110,97 @@ def explain(
 
     Example: krypton-onnx explain model.onnx cat.jpg -o map.png --mean 0.5 --std 0.25
     """
+    named_model: Path | None = model
+    if image is None:
+        if spec is None:
+            misuse("IMAGE", "give the image to explain, after the model")
+        named_model, image = None, model
     if output is None and not json:
         misuse("--output", "give a file for the map (-o map.png), or --json, or both")
     if output is not None:
         options.check_picture("--output", output)
-    if min_ssim is not None and mode != "approximate":
-        misuse("--min-ssim", "only an approximate map has a quality to ask for (--mode approximate)")
-    patch_size, step = options.pair("--patch", patch), options.pair("--stride", stride)
-    filling = options.filling(fill)
-    budget = None if time_budget is None else options.seconds("--time-budget", time_budget)
     preparing = PreparingOptions.parse(scale, mean, std, channel_order, image_input, input_shape)
+    asked_for = asked(
+        context,
+        {
+            "patch": ("patch", options.pair("--patch", patch)),
+            "stride": ("stride", options.pair("--stride", stride)),
+            "fill": ("fill", options.fill_numbers(fill)),
+            "target": ("targets", target),
+            "score": ("score", score),
+            "model_output": ("output", model_output),
+            "mode": ("mode", mode),
+            "min_ssim": ("min_ssim", min_ssim),
+            "complete_exactly": ("complete_exactly", complete_exactly),
+            "time_budget": (
+                "time_budget", None if time_budget is None else options.seconds("--time-budget", time_budget)
+            ),
+            "max_memory": (
+                "memory_budget", None if max_memory is None else options.memory("--max-memory", max_memory)
+            ),
+            "seed": ("seed", seed),
+            "strict": ("strict", strict),
+        },
+    )  # fmt: skip
 
     # What can go wrong quickly comes first: the output, the small files, then the model.
+    read = [path for path in (named_model, image, labels) if path is not None]
     if output is not None:
-        require_writable(output)
+        require_writable(output, [*read, *([] if spec is None else [spec])])
+    if save_spec is not None:
+        require_writable(save_spec, read)
     names = None if labels is None else _read_labels(labels)
     source = read_image(image)
 
     import krypton_onnx as kx
 
-    session = kx.OcclusionSession(
-        model, providers=execution_providers(providers), image_input=preparing.image_input, strict=strict
-    )
-    prepared = preparing.prepare(source, session, str(image))
+    base = None if spec is None else kx.ExplanationSpec.load(spec)
+    asked_for["providers"] = Asked(execution_providers(providers), providers is not None)
+    asked_for["image_input"] = Asked(preparing.image_input, preparing.image_input is not None)
+    wanted = specify(named_model, asked_for, base, quiet)
+    if hasattr(source, "convert") and base is not None and not preparing.given:
+        base.preparation_of_pictures(str(image))
+    session = wanted.session()
+    prepared = preparing.prepare(source, session, str(image), wanted.preparation)
+    if hasattr(source, "convert"):
+        wanted = replace(wanted, preparation=preparing.preparation(session, wanted.preparation))
     started = time.perf_counter()
     with progress_bar("explaining", quiet) as progress:
-        heat_map = session.explain(
-            prepared.array,
-            targets=target,
-            patch=patch_size,
-            stride=step,
-            fill=filling,
-            mode=mode,
-            min_ssim=min_ssim,
-            complete_exactly=complete_exactly,
-            score=score,
-            output=model_output,
-            time_budget=budget,
-            seed=seed,
-            progress=progress,
-        )
+        heat_map = wanted.explain(prepared.array, session, progress)
     seconds = time.perf_counter() - started
     name = _class_name(heat_map.targets[0], names, labels)
     if output is not None:
         title = f"{name}: {heat_map.baseline[0]:.4g}"
-        figure = heat_map.plot(prepared.shown, title=title, score_name="score" if score == "output" else score)
+        score_name = "score" if wanted.score == "output" else wanted.score
+        figure = heat_map.plot(prepared.shown, title=title, score_name=score_name)
         with atomic_write(output) as temporary:
             figure.savefig(temporary)
+    if save_spec is not None:
+        wanted.save(save_spec)
     if json:
         from json import dumps
 
         typer.echo(dumps(heat_map.to_dict(), allow_nan=False))
     elif not quiet:
-        _summarize(heat_map, name, score, seconds, output)
+        _summarize(heat_map, name, wanted.score, seconds)
+        for path in (output, save_spec):
+            if path is not None:
+                typer.echo(f"wrote {path}")
     if "Ctrl-C" in heat_map.note:
         raise typer.Exit(INTERRUPTED)
 
 
 def _read_labels(path: Path) -> list[str]:
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for, and a device may have no end
+            raise KryptonError(f"{path}: is not a regular file; --labels takes a text file of class names")
         return path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         raise KryptonError(f"{path}: no such file; --labels takes a text file of class names") from None
     except (OSError, UnicodeDecodeError):
-        raise KryptonError(f"{path}: cannot be read as text; --labels takes class names, one a line") from None
+        raise KryptonError(
+            f"{str(path)[:200]}: cannot be read as text; --labels takes class names, one a line"
+        ) from None
 
 
 def _class_name(target: int, names: list[str] | None, path: Path | None) -> str:
@@ -175,7 +218,7 @@ def _quality(heat_map: HeatMap) -> str:
     return f"estimated SSIM {heat_map.estimated_ssim:.2f}{expected}"
 
 
-def _summarize(heat_map: HeatMap, name: str, score: str, seconds: float, output: Path | None) -> None:
+def _summarize(heat_map: HeatMap, name: str, score: str, seconds: float) -> None:
     import numpy as np
 
     drop = heat_map.drop[0]
@@ -195,4 +238,3 @@ def _summarize(heat_map: HeatMap, name: str, score: str, seconds: float, output:
         typer.echo(f"{share:.0%} of the positions computed{others}; {_quality(heat_map)}")
     if heat_map.note:
         typer.echo(heat_map.note)
-    typer.echo(f"wrote {output}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import typer
@@ -93,8 +94,17 @@ def _summary(inspection: Inspection) -> str:
         f"({batches_cost - 1:.0%} more work)",
         f"{inspection.incremental_share:.1%} of the convolutions' multiply-adds are incremental",
         *ends(inspection.end_reasons),
+        *_others(inspection),
     ]
     return "\n".join(lines)
+
+
+def _others(inspection: Inspection) -> list[str]:
+    """How many global operators there are beside those where the incremental part ends, by their reason."""
+    told = set(inspection.end_reasons)
+    rows = [row for row in inspection.operators if row.kind == "global" and row.reason not in told]
+    reasons = Counter(row.reason for row in rows if f"{row.op_type} '{row.name}': {row.reason}" not in told)
+    return [f"  {count} more operator{'s' if count > 1 else ''}: {reason}" for reason, count in reasons.items()]
 
 
 def _count(multiply_adds: float) -> str:

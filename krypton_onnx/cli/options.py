@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -83,6 +84,15 @@ Seed = Annotated[
     int, typer.Option(min=0, help="Of the positions at which approximate maps are checked.", rich_help_panel=COMPUTING)
 ]
 
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="2GiB",
+        help="Memory that the process may take while maps are computed, as 2GiB or 500MB.",
+        rich_help_panel=COMPUTING,
+    ),
+]
+
 
 # What Matplotlib writes by suffix; JPEG would smear the cells.
 PICTURES = (".png", ".pdf", ".svg")
@@ -128,6 +138,12 @@ def numbers(option: str, text: str) -> tuple[float, ...]:
         misuse(option, f"{text!r} is neither a number (0.5 or 1/255) nor one a channel (0.485,0.456,0.406)")
 
 
+def fill_numbers(text: str) -> float | tuple[float, ...]:
+    """--fill as a specification holds it: a number, or one a channel."""
+    values = numbers("--fill", text)
+    return values[0] if len(values) == 1 else values
+
+
 def filling(text: str) -> float | np.ndarray:
     """--fill as the API takes it: a number, or float32 (channels,)."""
     values = numbers("--fill", text)
@@ -150,6 +166,22 @@ def seconds(option: str, text: str) -> float:
                 return value
             break
     misuse(option, f"{text!r} is not a time (5s, 500ms or 2m)")
+
+
+_UNITS = {"": 1} | {
+    prefix + binary: base ** (power + 1)
+    for power, prefix in enumerate("kmgt")
+    for binary, base in (("", 1000), ("i", 1024))
+}
+
+
+def memory(option: str, text: str) -> int:
+    """Bytes from "2GiB", "500MB", "1.5G" or "1000000"."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]i?)?b?", text.strip().lower())
+    size = 0 if match is None else int(float(match[1]) * _UNITS[match[2] or ""])
+    if size < 1:
+        misuse(option, f"{text!r} is not an amount of memory (2GiB, 500MB)")
+    return size
 
 
 def shape_and_input(shape: str | None, image_input: str | None) -> tuple[tuple[int, ...] | None, str | None]:

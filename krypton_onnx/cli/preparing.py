@@ -51,25 +51,39 @@ class PreparingOptions:
             shape,
         )
 
-    def prepare(self, source: Image | np.ndarray, session: OcclusionSession, name: str) -> PreparedImage:
+    @property
+    def given(self) -> bool:
+        """True where something was said about how a picture becomes numbers."""
+        return any(value is not None for value in (self.scale, self.mean, self.std, self.channel_order))
+
+    def prepare(
+        self, source: Image | np.ndarray, session: OcclusionSession, name: str, base: Preparation | None = None
+    ) -> PreparedImage:
         """The image as the session's model takes it; `name` starts the message where that is impossible.
 
-        Its size is the model's, else that of --input-shape, else the image's own.
+        base : what holds where nothing was said (a specification's).
         """
         channels, size = self._channels_and_size(session)
-        layout: Layout = "nhwc" if session.layout == "NHWC" else "nchw"
         if not hasattr(source, "convert"):  # an array, not a picture
             self._refuse_for_arrays(name)
-            return prepare_image(source, Preparation(size=size, layout=layout), channels, name)
-        preparation = Preparation(
-            size=size,
-            mean=self.mean or (0.0,),
-            std=self.std or (1.0,),
-            scale=self.scale,
-            channel_order=self.channel_order or ("gray" if channels == 1 else "rgb"),
-            layout=layout,
+            return prepare_image(source, Preparation(size=size, layout=_layout(session)), channels, name)
+        return prepare_image(source, self.preparation(session, base), channels, name)
+
+    def preparation(self, session: OcclusionSession, base: Preparation | None = None) -> Preparation:
+        """How a picture becomes what the session's model takes.
+
+        Its size is the model's, else that of --input-shape, else the base's, else the picture's own.
+        """
+        channels, size = self._channels_and_size(session)
+        base = base or Preparation(channel_order="gray" if channels == 1 else "rgb")
+        return Preparation(
+            size=size or base.size,
+            mean=self.mean or base.mean,
+            std=self.std or base.std,
+            scale=base.scale if self.scale is None else self.scale,
+            channel_order=self.channel_order or base.channel_order,
+            layout=_layout(session),
         )
-        return prepare_image(source, preparation, channels, name)
 
     def _channels_and_size(self, session: OcclusionSession) -> tuple[int | None, tuple[int, int] | None]:
         """Of the model's image; None where neither the model nor --input-shape tells."""
@@ -101,6 +115,10 @@ class PreparingOptions:
         ):
             if value is not None:
                 raise ImageError(f"{name}: an array is taken as it is, so {option} has no meaning for it")
+
+
+def _layout(session: OcclusionSession) -> Layout:
+    return "nhwc" if session.layout == "NHWC" else "nchw"
 
 
 def execution_providers(names: str | None) -> list[str] | None:

@@ -41,6 +41,7 @@ def tune(
     channel_order: options.Channels = None,
     image_input: options.ImageInput = None,
     input_shape: options.InputShape = None,
+    max_memory: options.MaxMemory = None,
     seed: options.Seed = 0,
     providers: options.Providers = None,
     strict: options.Strict = False,
@@ -56,8 +57,9 @@ def tune(
     """
     size, step = options.pair("--patch", patch), options.pair("--stride", stride)
     filling = options.filling(fill)
+    budget = None if max_memory is None else options.memory("--max-memory", max_memory)
     preparing = PreparingOptions.parse(scale, mean, std, channel_order, image_input, input_shape)
-    require_writable(output)
+    require_writable(output, images)
     sources = [read_image(path) for path in images]
 
     import krypton_onnx as kx
@@ -71,7 +73,7 @@ def tune(
     with progress_bar("tuning", quiet, "maps") as progress:
         tuning = kx.tune(
             session, prepared, min_ssim, patch=size, stride=step, fill=filling, score=score, output=model_output,
-            seed=seed, names=[path.name for path in images], progress=progress,
+            seed=seed, names=[path.name for path in images], progress=progress, memory_budget=budget,
         )  # fmt: skip
     kx.convert(model, output, input_shape=prepared[0].shape, image_input=preparing.image_input, tuning=tuning)
     if json:

@@ -11,11 +11,14 @@ from .global_pool import INCREMENTAL_GLOBAL_AVERAGE_POOL
 from .pooling import INCREMENTAL_AVERAGE_POOL, INCREMENTAL_MAX_POOL
 from .regions import PLACE_REGIONS
 from .registry import Kernel
+from .resampling import INCREMENTAL_RESAMPLE, REMAP
 from .window import WINDOW
 
 CPU_KERNELS: tuple[Kernel, ...] = (
     PLACE_REGIONS,
     WINDOW,
+    REMAP,
+    INCREMENTAL_RESAMPLE,
     *CHANNEL_AFFINE,
     *INCREMENTAL_CONCAT,
     *INCREMENTAL_CONV,

@@ -9,10 +9,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import onnx
 
+from krypton_onnx.errors import ModelError
 from krypton_onnx.rewriter.geometry import AxisGrowth, Geometry
+from krypton_onnx.rewriter.plan_check import require_plan
 
 METADATA_KEY = "krypton.plan"
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,15 @@ class OperatorRecord:
 
     name: str
     op_type: str
-    kind: str  # "pointwise" | "local" | "global"
+    kind: str  # "pointwise" | "local" | "global"; in a frozen twin also "frozen" (operators/freezing.py)
     geometry: int | None  # row of Plan.geometries; None where it is global
     channels: int  # of its result in the incremental part; 0 where it is global
-    multiply_adds: int  # convolution multiply-adds of one full inference; 0 for other operators
+    multiply_adds: int  # of one full inference: convolutions, and matrix products of many rows an image; else 0
     reason: str | None = None  # why it is global
     frontier: bool = False  # global, and reads a patch activation: the incremental part ends here
+    products: int = 0  # multiply-adds of one full inference of other matrix products: fully connected layers
+    freezable: bool = False  # global, and a frozen twin goes on here
+    elements: int = 0  # of its result for one image, where it is global; 0 where that is unknown
 
 
 @dataclass(frozen=True)
@@ -40,9 +45,15 @@ class Plan:
     logits: Mapping[str, tuple[str, str]]  # output -> (incremental, base) tensor before its Softmax or Sigmoid
     geometries: tuple[Geometry, ...]
     operators: tuple[OperatorRecord, ...]
+    refusal: str | None = None  # why the model is not rewritten and nothing incremental; None in a rewritten model
+
+    @property
+    def freezable(self) -> bool:
+        """True where a frozen twin goes on, approximately, behind operators that end the incremental part here."""
+        return any(operator.freezable for operator in self.operators)
 
     def table(self) -> dict[str, np.ndarray]:
-        """jump, before, after, frame: int64 (G, 2), a row a geometry, columns y and x; cost: float64 (G,)."""
+        """jump, before, after, scale, frame: int64 (G, 2), a row a geometry, columns y and x; cost: float64 (G,)."""
         rows = self.geometries
         cost = np.zeros(len(rows))
         for operator in self.operators:
@@ -57,6 +68,7 @@ class Plan:
             "jump": column(lambda axis: axis.jump),
             "before": column(lambda axis: axis.before),
             "after": column(lambda axis: axis.after),
+            "scale": column(lambda axis: axis.scale),
             "frame": np.array([row.frame for row in rows], np.int64).reshape(-1, 2),
             "cost": cost,
         }
@@ -77,12 +89,19 @@ class Plan:
         data["image_shape"] = tuple(data["image_shape"])
         data["outputs"] = tuple(data["outputs"])
         data["logits"] = {name: tuple(pair) for name, pair in data["logits"].items()}
-        return Plan(**data)
+        plan = Plan(**data)
+        require_plan(plan)
+        return plan
 
 
 def plan_of(model: onnx.ModelProto) -> Plan | None:
-    """The plan stored in a rewritten model; None for any other model."""
+    """The plan stored in a rewritten model; None for any other model. Raises ModelError where it cannot be read."""
     for entry in model.metadata_props:
         if entry.key == METADATA_KEY:
-            return Plan.from_json(entry.value)
+            try:
+                return Plan.from_json(entry.value)
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):  # whatever JSON may hold instead
+                raise ModelError(
+                    f"the model's {METADATA_KEY} is not a plan of this version: convert the original model again"
+                ) from None
     return None

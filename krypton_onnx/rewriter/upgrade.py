@@ -9,17 +9,22 @@ from __future__ import annotations
 import onnx
 from onnx import helper, version_converter
 
-from krypton_onnx.errors import ModelError, one_line
+from krypton_onnx.errors import NotRewritable, one_line
 from krypton_onnx.rewriter.ort_graph import opset_of
+from krypton_onnx.rewriter.upgrade_gaps import GAPS_UNTIL, drop_unread_pad_values, place_resizes_as_before
 
 _LARGE = 4096  # elements
 
 
 def upgraded(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    """The model at `opset` or newer. Raises ModelError where the converter knows no way."""
+    """The model at `opset` or newer. Raises NotRewritable where the converter knows no way."""
     if opset_of(model) >= opset:
         return model
-    graph = model.graph
+    # Before IR 4 every initializer is an input too; those that ONNX Runtime made by folding are not.
+    model.ir_version = max(model.ir_version, 4)
+    graph, gaps = model.graph, opset_of(model) <= GAPS_UNTIL
+    if gaps:
+        drop_unread_pad_values(graph)
     large: list[onnx.TensorProto] = []
     small: list[onnx.TensorProto] = []
     for tensor in graph.initializer:
@@ -38,7 +43,7 @@ def upgraded(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     try:
         converted = version_converter.convert_version(model, opset)
     except Exception as error:  # the converter raises bare RuntimeErrors of its own
-        raise ModelError(
+        raise NotRewritable(
             f"opset {opset_of(model)} cannot be upgraded to {opset}: {one_line(error)}"
         ) from None
     inputs = [value for value in converted.graph.input if value.name not in aside]
@@ -46,6 +51,8 @@ def upgraded(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     converted.graph.input.extend(inputs)
     converted.graph.initializer.extend(aside.values())
     _constants_to_initializers(converted.graph)
+    if gaps:
+        place_resizes_as_before(converted.graph)
     return converted
 
 

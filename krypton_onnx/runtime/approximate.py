@@ -14,8 +14,8 @@ from krypton_onnx.runtime.explain import Scoring, Stop, run_batches
 from krypton_onnx.runtime.fidelity import EXACT, Fidelity
 from krypton_onnx.runtime.grid import make_grid
 from krypton_onnx.runtime.heat_map import HeatMap
-from krypton_onnx.runtime.policy import general_relations
-from krypton_onnx.runtime.question import Materialized, Question, materialize
+from krypton_onnx.runtime.policy import FROZEN_MARGIN, general_relations, worthwhile
+from krypton_onnx.runtime.question import FullyInferred, Materialized, Question, infer_fully, materialize
 from krypton_onnx.runtime.relation import Relation
 from krypton_onnx.runtime.schedule import positions_plan
 from krypton_onnx.runtime.scores import choose_targets
@@ -27,7 +27,10 @@ DEFAULT_SSIM = 0.9
 # Without a tuning, fidelities are tried on the image at hand, at so many positions: the cheapest whose error there is
 # at most this share of the scores' variance is taken. The estimate must keep this margin.
 TRIED_POSITIONS = 32
-TRIED = (Fidelity(1.7, light=True), Fidelity(2.0, light=True))
+TRIED = (
+    *(Fidelity(reach, light=True, frozen=True) for reach in (1.7, 2.0, None)),
+    Fidelity(1.7, light=True), Fidelity(2.0, light=True),
+)  # fmt: skip
 TRIED_ERROR = 0.03
 UNTUNED_MARGIN = 1.0
 
@@ -43,19 +46,22 @@ class Promise:
 def answer_approximately(question: Question, tuning: Tuning | None, promise: Promise) -> HeatMap:
     """The map, by the tuning's setting; one is made up on the image at hand where there is none."""
     stop = Stop(question.time_budget)
-    ready = materialize(question)
+    ready = _ready(question)
     targets = choose_targets(question.targets, ready.baseline)
-    note = ""
+    notes = []
+    if question.engine.plan.refusal is not None:
+        notes.append(f"computed by full inference: {question.engine.plan.refusal}")
     setting, margin = Setting((EXACT,), ()), 0.0
     relations: tuple[Relation, ...] = ()
     if min(question.grid.shape) < SMALLEST_MAP:
-        note = f"a map of {question.grid.shape[0]} x {question.grid.shape[1]} positions is computed exactly"
+        notes.append(f"a map of {question.grid.shape[0]} x {question.grid.shape[1]} positions is computed exactly")
     elif tuning is not None:
         setting, relations, margin = tuning.setting, tuning.relations, tuning.margin
     else:
-        setting, margin = ladder(_fitting(ready, targets, stop)), UNTUNED_MARGIN
+        cheap = _fitting(ready, targets, stop) if isinstance(ready, Materialized) else EXACT
+        setting, margin = ladder(cheap), FROZEN_MARGIN if cheap.frozen else UNTUNED_MARGIN
         relations = general_relations(setting, question.grid.shape)
-        note = f"not tuned: the setting was chosen on this image, at {len(_tried_cells(question))} positions"
+        notes.append(f"not tuned: the setting was chosen on this image, at {len(_tried_cells(question))} positions")
     target = promise.min_ssim
     if target is None:
         target = tuning.min_ssim if tuning is not None else DEFAULT_SSIM
@@ -68,34 +74,40 @@ def answer_approximately(question: Question, tuning: Tuning | None, promise: Pro
     return DrillDown(
         question.grid, targets, np.ascontiguousarray(ready.baseline[list(targets)], np.float32), setting, goal,
         _work(ready, targets, setting.fidelities), stop, question.seed, question.progress, question.on_update,
-    ).run(note)  # fmt: skip
+    ).run("; ".join(notes))  # fmt: skip
 
 
-def _work(ready: Materialized, targets: tuple[int, ...], fidelities: tuple[Fidelity, ...]) -> Work:
+def _ready(question: Question) -> Materialized | FullyInferred:
+    return infer_fully(question) if question.engine.plan.refusal is not None else materialize(question)
+
+
+def _work(ready: Materialized | FullyInferred, targets: tuple[int, ...], fidelities: tuple[Fidelity, ...]) -> Work:
     question = ready.question
-    plan, grid = question.engine.plan, question.grid
-    most, workers = ready.within_memory()
-    tables = [fidelity.table(plan, grid.patch) for fidelity in fidelities]
+    grid = question.grid
+    most, workers = ready.within_memory(fidelities)
+    plans = [question.plan(fidelity.frozen) for fidelity in fidelities]
+    tables = [fidelity.table(plan, grid.patch) for fidelity, plan in zip(fidelities, plans, strict=True)]
     scorings = [Scoring(grid, question.patches, ready.runs(fidelity), targets) for fidelity in fidelities]
 
     def batches(number: int, cells: np.ndarray) -> list[np.ndarray]:
-        return positions_plan(plan, grid, cells, tables[number], most, workers)
+        return positions_plan(plans[number], grid, cells, tables[number], most, workers)
 
     def score(batch: Batch) -> np.ndarray:
         number, cells = batch
         return scorings[number](cells)
 
-    return Work(batches, score, workers)
+    return Work(batches, score, workers, question.pool)
 
 
 def _fitting(ready: Materialized, targets: tuple[int, ...], stop: Stop) -> Fidelity:
     """The cheapest fidelity whose scores are near the exact ones at a few positions of this image."""
     question = ready.question
     cells = _tried_cells(question)
-    fidelities = (EXACT, *TRIED)
-    work = _work(ready, targets, fidelities)
+    costs = worthwhile(question.plans, question.grid)
+    tried = tuple(fidelity for fidelity in TRIED if fidelity in costs)
+    work = _work(ready, targets, (EXACT, *tried))
     exact = _scores(work, 0, cells, len(targets), stop)
-    for number, fidelity in enumerate(TRIED, start=1):
+    for number, fidelity in enumerate(tried, start=1):
         if stop:
             return fidelity
         error = ((_scores(work, number, cells, len(targets), stop) - exact) ** 2).mean(axis=0)
@@ -116,14 +128,15 @@ def _scores(work: Work, number: int, cells: np.ndarray, targets: int, stop: Stop
     def add(batch: Batch, values: np.ndarray) -> None:
         scores[np.searchsorted(cells, batch[1])] = values
 
-    run_batches([(number, some) for some in work.plan(number, cells)], work.score, work.workers, stop, add)
+    batches = [(number, some) for some in work.plan(number, cells)]
+    run_batches(batches, work.score, work.workers, stop, add, pool=work.pool)
     return scores
 
 
 def observe(question: Question, fidelity: Fidelity) -> tuple[np.ndarray, float]:
     """The whole map of the predicted class at one fidelity, float32 (rows, columns), and its seconds."""
     started = time.perf_counter()
-    ready = materialize(question)
+    ready = _ready(question)
     targets = choose_targets(question.targets, ready.baseline)[:1]
     work = _work(ready, targets, (fidelity,))
     stop = Stop()

@@ -21,7 +21,8 @@ class GeometryTable:
 
     jump, before, after, frame: int64 (G, 2), (rows, columns). cost: float64 (G,), the multiply-adds per
     cell of the frame, summed over the operators computed in it. cap: int64 (G, 2), the largest extents under a
-    propagation threshold; None where there is none.
+    propagation threshold; None where there is none. scale: int64 (G, 2), parts of a pixel that jump, before and
+    after count; None where all are 1.
     """
 
     jump: np.ndarray
@@ -30,14 +31,16 @@ class GeometryTable:
     frame: np.ndarray
     cost: np.ndarray
     cap: np.ndarray | None = None
+    scale: np.ndarray | None = None
 
     def extents(self, axis: int, origins: np.ndarray, size: int) -> np.ndarray:
         """int64 (n, G): each occlusion's own extents along an axis (0: rows), never empty."""
         jump, frame = self.jump[:, axis], self.frame[:, axis]
-        start = np.asarray(origins, np.int64)[:, None]
-        first = -((self.before[:, axis] - start) // jump)  # ceil((start - before) / jump)
+        scale = np.ones_like(jump) if self.scale is None else self.scale[:, axis]
+        start = np.asarray(origins, np.int64)[:, None] * scale
+        first = -((self.before[:, axis] - start) // jump)  # ceil((start - before) / jump), scaled
         first = np.minimum(np.maximum(first, 0), frame - 1)
-        end = np.minimum((start + (size - 1) + self.after[:, axis]) // jump + 1, frame)
+        end = np.minimum((start + scale * (size - 1) + self.after[:, axis]) // jump + 1, frame)
         own = np.maximum(end, first + 1) - first
         return own if self.cap is None else np.minimum(own, self.cap[:, axis])
 

@@ -13,6 +13,7 @@ from krypton_onnx.runtime.assembly import assemble, check_cells, wanted_cells
 from krypton_onnx.runtime.explain import Stop, run_batches
 from krypton_onnx.runtime.grid import Grid
 from krypton_onnx.runtime.heat_map import HeatMap
+from krypton_onnx.runtime.pool import Pool
 from krypton_onnx.runtime.quality import losses
 from krypton_onnx.runtime.relation import Relation
 from krypton_onnx.runtime.setting import Rung, Setting
@@ -39,6 +40,7 @@ class Work:
     plan: Callable[[int, np.ndarray], list[np.ndarray]]
     score: Callable[[Batch], np.ndarray]
     workers: int
+    pool: Pool | None = None  # whose threads; None: new ones
 
 
 class DrillDown:
@@ -148,8 +150,9 @@ class DrillDown:
             self._tell()
 
         return run_batches(
-            batches, self._work.score, self._work.workers, self._stop, add, bool(self._computed().any())
-        )
+            batches, self._work.score, self._work.workers, self._stop, add, bool(self._computed().any()),
+            self._work.pool,
+        )  # fmt: skip
 
     def _tell(self) -> None:
         if self._progress is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -13,9 +13,12 @@ from typing import TypeVar
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from krypton_onnx.errors import KryptonError
+from krypton_onnx.forking import generation, native, reset_in_children
 from krypton_onnx.runtime.batching import Batch
 from krypton_onnx.runtime.grid import Grid, Patches
 from krypton_onnx.runtime.heat_map import HeatMap
+from krypton_onnx.runtime.pool import Pool
 
 B = TypeVar("B")
 RunBatch = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # tops, lefts, patches -> (N, classes)
@@ -91,35 +94,63 @@ def run_batches(
     stop: Stop,
     add: Callable[[B, np.ndarray], None],
     begun: bool = False,
+    pool: Pool | None = None,
 ) -> bool:
     """Score every batch, `workers` at once, and hand it and its scores to `add`, in this thread.
 
-    Returns False where `stop` left some undone. The first batch runs in any case unless some work was `begun` before.
-    Ctrl-C lets the batches that run end; it is raised where there is nothing yet to show for it.
+    pool : whose threads do it, None: new ones. Returns False where `stop` left some undone. The first batch runs in any
+    case unless some work was `begun` before. Ctrl-C lets the batches that run end; it is raised where there is nothing
+    yet to show for it. Raises KryptonError in a child that `add` forked, where the workers are no more.
     """
     waiting: Iterator[B] = iter(batches)
     left = next(waiting, None)
-    with _one_blas_thread(), ThreadPoolExecutor(workers, thread_name_prefix="krypton") as pool:
-        running: dict[Future[np.ndarray], B] = {}
+    whole, born = True, generation()
+
+    def start(batch: B) -> np.ndarray | None:
+        # It may have waited for a thread while other explanations had them all.
+        return None if begun and stop else score(batch)
+
+    with _one_blas_thread(), (pool or Pool(workers)).executor() as executor:
+        running: dict[Future[np.ndarray | None], B] = {}
         try:
             while True:
                 try:
                     while left is not None and len(running) < workers and not (begun and stop):
-                        running[pool.submit(score, left)] = left
+                        running[executor.submit(start, left)] = left
                         left = next(waiting, None)
                     if not running:
-                        return left is None
+                        return whole and left is None
                     finished, _ = wait(running, return_when=FIRST_COMPLETED)
                     for future in finished:
-                        batch, begun = running.pop(future), True
-                        add(batch, future.result())
+                        batch, scores = running.pop(future), future.result()
+                        if scores is None:
+                            whole = False
+                            continue
+                        begun = True
+                        add(batch, scores)
+                        if generation() != born:
+                            raise KryptonError("a process forked while a map is computed cannot go on with that map")
                 except KeyboardInterrupt:
                     if stop.interrupted or not begun:
                         raise
                     stop.interrupted = True
         finally:
-            for future in running:
-                future.cancel()
+            if generation() == born:
+                wait([future for future in running if not future.cancel()])
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some positions of a map and the run that infers them. batches: int64 cells, row * columns + column."""
+
+    batches: Sequence[np.ndarray]
+    run: RunBatch
+    workers: int
+
+
+def cells_of(batches: Iterable[Batch], grid: Grid) -> list[np.ndarray]:
+    """The cells of batches, row * columns + column."""
+    return [np.add.outer(batch.rows * len(grid.lefts), batch.cols).ravel() for batch in batches]
 
 
 def fill_map(
@@ -133,6 +164,20 @@ def fill_map(
     on_update: Callable[[HeatMap], None] | None,
 ) -> HeatMap:
     """Run every batch, `workers` at once; after `time_budget` seconds, or Ctrl-C, no further batch starts."""
+    part = Part(cells_of(batches, progress_map.grid), run, workers)
+    return fill_parts(progress_map, [part], patches, time_budget, progress, on_update)
+
+
+def fill_parts(
+    progress_map: MapInProgress,
+    parts: Iterable[Part],
+    patches: Patches,
+    time_budget: float | None,
+    progress: Callable[[int, int], None] | None,
+    on_update: Callable[[HeatMap], None] | None,
+    pool: Pool | None = None,
+) -> HeatMap:
+    """As fill_map, part after part; the next one is asked for when a part is done. pool : as for run_batches."""
     grid = progress_map.grid
     done = 0
 
@@ -145,11 +190,13 @@ def fill_map(
         if on_update is not None:
             on_update(progress_map.heat_map())
 
-    score = Scoring(grid, patches, run, progress_map.targets)
-    columns = len(grid.lefts)
-    cells = (np.add.outer(batch.rows * columns, batch.cols).ravel() for batch in batches)
     stop = Stop(time_budget)
-    whole = run_batches(cells, score, workers, stop, add)
+    whole = True
+    for part in parts:
+        score = Scoring(grid, patches, part.run, progress_map.targets)
+        whole = run_batches(part.batches, score, part.workers, stop, add, begun=done > 0, pool=pool)
+        if not whole:
+            break
     return progress_map.heat_map("" if whole else f"stopped early {stop.reason}, {done / grid.positions:.0%} computed")
 
 
@@ -164,15 +211,35 @@ _blas_limit: threadpool_limits | None = None
 def _one_blas_thread() -> Iterator[None]:
     """One BLAS thread a worker: the workers are the threads."""
     global _blas_users, _blas_limit
+    born = generation()
     with _blas_lock:
         if _blas_users == 0:
-            _blas_limit = threadpool_limits(limits=1, user_api="blas")  # of every library loaded by now
+            with native():
+                _blas_limit = threadpool_limits(limits=1, user_api="blas")  # of every library loaded by now
         _blas_users += 1
     try:
         yield
     finally:
-        with _blas_lock:
-            _blas_users -= 1
-            if _blas_users == 0 and _blas_limit is not None:
-                _blas_limit.restore_original_limits()
-                _blas_limit = None
+        if generation() == born:
+            with _blas_lock:
+                _blas_users -= 1
+                if _blas_users == 0:
+                    _restore_blas()
+
+
+def _restore_blas() -> None:
+    global _blas_limit
+    limit, _blas_limit = _blas_limit, None
+    if limit is not None:
+        with native():
+            limit.restore_original_limits()
+
+
+def _reset_blas() -> None:
+    """In a forked child, where no explanation runs."""
+    global _blas_lock, _blas_users
+    _blas_lock, _blas_users = threading.Lock(), 0
+    _restore_blas()
+
+
+reset_in_children(_reset_blas)

@@ -24,22 +24,25 @@ from krypton_onnx.runtime.batching import GeometryTable
 @dataclass(frozen=True)
 class Fidelity:
     """reach: how far changes are followed, as above; None: everywhere. light: products may be rounded (to bfloat16 on
-    Intel AMX, which takes a third of the time; elsewhere they are not)."""
+    Intel AMX, which takes a third of the time; elsewhere they are not). frozen: what operators that mix the whole frame
+    (squeeze-excite) change outside a region is left out (rewriter/operators/freezing.py); plans, thresholds and views
+    are then those of the frozen twin."""
 
     reach: float | None = None
     light: bool = False
+    frozen: bool = False
 
     @property
     def exact(self) -> bool:
-        return self.reach is None and not self.light
+        return self == EXACT
 
     def thresholds(self, plan: Plan, patch: tuple[int, int]) -> np.ndarray:
         """float32 (G,) or (1,): the rewritten model's input `propagation_threshold`."""
         if self.reach is None or not plan.geometries:
             return np.ones(1, np.float32)
         table = plan.table()
-        jump, frame = table["jump"], table["frame"]
-        growth = np.maximum(table["before"] + table["after"], 0)
+        jump, frame = table["jump"] / table["scale"], table["frame"]
+        growth = np.maximum((table["before"] + table["after"]) / table["scale"], 0)
         start = np.ceil(np.array(patch) / jump)
         cells = np.ceil(start + self.reach * np.sqrt(growth / jump))
         # One threshold serves both axes: the one that asks for more.

@@ -35,7 +35,7 @@ def pair(value: int | tuple[int, int], name: str) -> tuple[int, int]:
     try:
         values = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
         height, width = (int(number) for number in values)
-        if (height, width) != tuple(values):
+        if (height, width) != tuple(values) or any(isinstance(number, (bool, np.bool_)) for number in values):
             raise ValueError
     except (TypeError, ValueError, OverflowError):
         raise ImageError(f"{name} must be an int or (height, width), got {value!r}") from None
@@ -62,8 +62,9 @@ def make_grid(
         raise ImageError(
             f"patch {height} x {width} is larger than the {bottom - top} x {right - left} {what}: make it smaller"
         )
-    tops = np.arange(top, bottom - height + 1, step_y, dtype=np.int64)
-    lefts = np.arange(left, right - width + 1, step_x, dtype=np.int64)
+    # A longer step than the image is one position, and may be more than an int64 holds.
+    tops = np.arange(top, bottom - height + 1, min(step_y, frame[0]), dtype=np.int64)
+    lefts = np.arange(left, right - width + 1, min(step_x, frame[1]), dtype=np.int64)
     return Grid(tops, lefts, (height, width), (step_y, step_x))
 
 
@@ -126,8 +127,9 @@ class Patches:
 def _finite(value: object, what: str) -> np.ndarray:
     """As float32. Raises ImageError where it is not finite numbers."""
     try:
-        array = np.asarray(value, np.float32)
-    except (TypeError, ValueError):
+        with np.errstate(over="ignore"):  # reported below
+            array = np.asarray(value, np.float32)
+    except (TypeError, ValueError, OverflowError):
         raise ImageError(f"{what} is not made of numbers: {' '.join(repr(value).split())[:80]}") from None
     if not np.isfinite(array).all():
         raise ImageError(f"{what} has values that are not finite (NaN or infinity): replace them")

@@ -78,7 +78,7 @@ class HeatMap:
         target : the class id to show, one of `targets`; None shows the first.
         score_name : what the score is, for the label of the colour bar.
 
-        Raises ValueError where `target` was not computed, or no position is computed yet.
+        Raises ImageError where `target` was not computed, or no position is computed yet.
         """
         # Matplotlib takes most of a second to import, and most explanations are never drawn.
         from krypton_onnx.runtime.picture import draw

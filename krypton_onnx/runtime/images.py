@@ -83,6 +83,18 @@ def as_batch(image: np.ndarray, dims: tuple[int | str | None, ...], layout: str)
     return batch
 
 
+def as_type(batch: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The batch in the type of the model's image input. Raises ImageError where that type cannot hold its values."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        typed = batch.astype(dtype)
+    if dtype.kind in "iu" and not np.array_equal(typed, batch):
+        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+        raise ImageError(f"the model's image is {dtype}: give whole numbers from {low} to {high}")
+    if dtype.kind == "f" and not np.isfinite(typed).all():
+        raise ImageError(f"the model's image is {dtype}, which cannot hold values as large as {np.abs(batch).max():g}")
+    return typed
+
+
 def _as_array(image: object) -> np.ndarray:
     try:
         return np.asarray(image)

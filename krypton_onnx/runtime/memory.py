@@ -8,6 +8,8 @@ import os
 import sys
 from pathlib import Path
 
+import onnxruntime as ort
+
 _STATM = Path("/proc/self/statm")
 
 
@@ -36,3 +38,10 @@ def return_free_pages() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
+
+
+def shrinking() -> ort.RunOptions:
+    """Options of a run after which its session gives back the memory that it keeps for the next one."""
+    options = ort.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options

@@ -8,6 +8,8 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from krypton_onnx.errors import ImageError
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
@@ -31,7 +33,7 @@ def draw(heat_map: HeatMap, image: np.ndarray | None, target: int | None, title:
     """The figure that HeatMap.plot describes."""
     drop = heat_map.drop[_index_of(heat_map, target)]
     if not np.isfinite(drop).any():
-        raise ValueError("nothing to draw: no position of the heat map is computed yet")
+        raise ImageError("nothing to draw: no position of the heat map is computed yet")
     extent = cell_extent(heat_map)
     height, width = abs(extent[3] - extent[2]), abs(extent[1] - extent[0])
     if image is not None:
@@ -66,7 +68,7 @@ def _index_of(heat_map: HeatMap, target: int | None) -> int:
     if target is None:
         return 0
     if target not in heat_map.targets:
-        raise ValueError(f"class {target} was not explained; the targets are {list(heat_map.targets)}")
+        raise ImageError(f"class {target} was not explained; the targets are {list(heat_map.targets)}")
     return heat_map.targets.index(target)
 
 
@@ -74,7 +76,7 @@ def _rgb(image: np.ndarray) -> np.ndarray:
     if image.ndim == 2:
         image = image[:, :, None]
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
-        raise ValueError(f"the image to draw on is uint8 (H, W, 1 or 3), not {image.dtype} {image.shape}")
+        raise ImageError(f"the image to draw on is uint8 (H, W, 1 or 3), not {image.dtype} {image.shape}")
     return np.broadcast_to(image, (*image.shape[:2], 3))
 
 

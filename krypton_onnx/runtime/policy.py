@@ -13,18 +13,44 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from krypton_onnx.rewriter import Plan
 from krypton_onnx.runtime.assembly import assemble, check_cells, wanted_cells
 from krypton_onnx.runtime.fidelity import EXACT, Fidelity
+from krypton_onnx.runtime.grid import Grid
 from krypton_onnx.runtime.quality import losses, ssim
 from krypton_onnx.runtime.relation import Relation, fit_relation, general_relation
+from krypton_onnx.runtime.schedule import position_cost
 from krypton_onnx.runtime.setting import Setting, ladders
 
 CANDIDATES = (EXACT, *(Fidelity(reach, light=True) for reach in (2.0, 1.7, 1.4)))
+FROZEN_CANDIDATES = tuple(Fidelity(fidelity.reach, light=True, frozen=True) for fidelity in CANDIDATES)
+GAIN = 0.97  # a fidelity that costs more than this share of the one before is left out
 DRAWS = 3  # sets of check cells that every image is tried with
 MARGINS = tuple(np.arange(1.0, 3.01, 0.25))  # at least what an estimate errs by: few images may look easier than most
+FROZEN_MARGIN = 2.0  # the least of settings that freeze: what that errs by differs more from image to image
 KEPT = 0.95  # share of the trials that must reach the target, for 90 % of new images to do
 LARGEST_MISS = 0.03  # below the target
 RUNG_COST = 1.5e9  # multiply-adds that one more rung costs: batches that end unevenly, interpolation, the estimate
+
+
+def worthwhile(plans: Mapping[bool, Plan], grid: Grid) -> dict[Fidelity, float]:
+    """What a position costs at the exact fidelity, and at those that cost less than the ones before.
+
+    By a model, not by the clock: equal seeds give equal tunings. plans : Question.plans; where there is a frozen twin,
+    of its fidelities those that cost less than the same without freezing, too.
+    """
+    kept: dict[Fidelity, float] = {}
+    for fidelity in CANDIDATES:
+        cost = position_cost(plans[False], grid, fidelity)
+        if not kept or cost < GAIN * min(kept.values()):
+            kept[fidelity] = cost
+    frozen: dict[Fidelity, float] = {}
+    for fidelity in FROZEN_CANDIDATES if True in plans else ():
+        cost = position_cost(plans[True], grid, fidelity)
+        unfrozen = position_cost(plans[False], grid, replace(fidelity, frozen=False))
+        if cost < GAIN * min((unfrozen, *frozen.values())):
+            frozen[fidelity] = cost
+    return kept | frozen
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +207,8 @@ def choose(tried: Sequence[Trials], min_ssim: float) -> Choice:
 def _with_margin(tried: Trials, min_ssim: float) -> Choice | None:
     """The smallest margin with which the promise is kept, and what it gives."""
     relations = [tried.relations(left_out=image) for image in range(len(tried.losses))]
-    for margin in MARGINS:
+    least = FROZEN_MARGIN if tried.setting.fidelities[0].frozen else MARGINS[0]
+    for margin in (one for one in MARGINS if one >= least):
         _, reached, spent = tried.outcomes(relations, min_ssim, margin)
         if (reached >= min_ssim).mean() >= KEPT and reached.min() >= min_ssim - LARGEST_MISS:
             return Choice(tried, float(margin), reached, spent)

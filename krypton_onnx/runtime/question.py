@@ -1,24 +1,27 @@
-"""One call of `explain`, checked, and its answer by full or by exact incremental inference."""
+"""One call of `explain`, checked, and what stands ready to answer it: the views of its image, or full inference."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-import onnxruntime as ort
 
-from krypton_onnx.errors import ImageError
+from krypton_onnx.errors import ImageError, NotRewritable
+from krypton_onnx.rewriter import Plan
 from krypton_onnx.rewriter.rewrite import UNOCCLUDED
-from krypton_onnx.runtime.batching import Batch
-from krypton_onnx.runtime.budget import fit_memory
+from krypton_onnx.runtime.budget import fit_full_inference, fit_memory
 from krypton_onnx.runtime.engine import Engine, Views
-from krypton_onnx.runtime.explain import MapInProgress, RunBatch, fill_map
+from krypton_onnx.runtime.explain import MapInProgress, Part, RunBatch, fill_parts
 from krypton_onnx.runtime.fidelity import EXACT, Fidelity
+from krypton_onnx.runtime.full_inference import FullInference, Unrewritten
 from krypton_onnx.runtime.grid import Grid, Patches
 from krypton_onnx.runtime.heat_map import HeatMap
-from krypton_onnx.runtime.naive import occluded
-from krypton_onnx.runtime.schedule import NAIVE_BATCH, exact_plan, naive_batches
+from krypton_onnx.runtime.memory import return_free_pages
+from krypton_onnx.runtime.pool import Pool
+from krypton_onnx.runtime.schedule import NAIVE_BATCH
 from krypton_onnx.runtime.scores import Scorer, choose_targets
 
 
@@ -26,7 +29,8 @@ from krypton_onnx.runtime.scores import Scorer, choose_targets
 class Question:
     """What is asked, of which image."""
 
-    engine: Engine
+    engine: Engine | Unrewritten
+    full: FullInference
     image: np.ndarray  # (1, ...) in the model's layout
     others: Mapping[str, np.ndarray]
     grid: Grid
@@ -40,6 +44,26 @@ class Question:
     seed: int = 0
     progress: Callable[[int, int], None] | None = None
     on_update: Callable[[HeatMap], None] | None = None
+    pool: Pool | None = None  # whose threads compute; None: new ones
+
+    @property
+    def incremental(self) -> Engine:
+        """The engine, of a model that is rewritten."""
+        assert isinstance(self.engine, Engine)
+        return self.engine
+
+    def plan(self, frozen: bool) -> Plan:
+        """The rewriter's plan, or that of the frozen twin."""
+        return self.incremental.twin(frozen=True).plan if frozen else self.engine.plan
+
+    @property
+    def plans(self) -> Mapping[bool, Plan]:
+        """By whether it is the frozen twin's; that one only where it goes on behind what ends the exact one."""
+        plans = {False: self.engine.plan}
+        if self.engine.plan.freezable:
+            with suppress(NotRewritable):  # an approximation less, and nothing wrong
+                plans[True] = self.plan(frozen=True)
+        return plans
 
     @property
     def frame(self) -> tuple[int, int]:
@@ -47,14 +71,12 @@ class Question:
         height, width = self.image.shape[2:] if self.engine.plan.layout == "NCHW" else self.image.shape[1:3]
         return int(height), int(width)
 
-    def answer(
-        self, mode: str, baseline: np.ndarray, batches: Sequence[Batch], run: RunBatch, workers: int
-    ) -> HeatMap:
-        """The map, by running every batch. baseline: float32 (classes,) of the unoccluded image."""
+    def answer(self, mode: str, baseline: np.ndarray, parts: Iterable[Part]) -> HeatMap:
+        """The map, by running every part. baseline: float32 (classes,) of the unoccluded image."""
         chosen = choose_targets(self.targets, baseline)
-        return fill_map(
-            MapInProgress(self.grid, chosen, baseline, mode), batches, self.patches, run, workers,
-            self.time_budget, self.progress, self.on_update,
+        return fill_parts(
+            MapInProgress(self.grid, chosen, baseline, mode), parts, self.patches,
+            self.time_budget, self.progress, self.on_update, self.pool,
         )  # fmt: skip
 
 
@@ -66,39 +88,80 @@ class Materialized:
     views: Views
     baseline: np.ndarray
 
-    def runs(self, fidelity: Fidelity = EXACT) -> RunBatch:
-        """How to infer positions at this fidelity."""
+    @cached_property
+    def _frozen_views(self) -> Views:
+        return self.question.incremental.twin(frozen=True).materialize(self.question.image, self.question.others)
+
+    def runs(self, fidelity: Fidelity = EXACT, last: bool = False) -> RunBatch:
+        """How to infer positions at this fidelity; last: and give back what earlier runs left.
+
+        The first frozen one runs the unoccluded image once more."""
         question = self.question
-        engine, scorer = question.engine, question.scorer
+        engine = question.incremental.twin(fidelity.frozen)
+        views = self._frozen_views if fidelity.frozen else self.views
+        scorer = question.scorer.of_twin(engine.plan)
         names = scorer.tensors(base=False)
         thresholds = fidelity.thresholds(engine.plan, question.grid.patch)
 
         def run(tops: np.ndarray, lefts: np.ndarray, patches: np.ndarray) -> np.ndarray:
-            return scorer(engine.run(self.views, tops, lefts, patches, names, thresholds, fidelity.light))
+            return scorer(engine.run(views, tops, lefts, patches, names, thresholds, fidelity.light, last))
 
         return run
 
-    def within_memory(self) -> tuple[int | None, int]:
-        """(most positions of a batch, workers) as asked for and within the memory budget."""
+    def within_memory(self, fidelities: Sequence[Fidelity] = (EXACT,)) -> tuple[int | None, int]:
+        """(most positions of a batch, workers) as asked for and within the memory budget, at any of the fidelities."""
         question = self.question
         workers, most = question.workers, question.batch_size
         if question.memory_budget is not None:
             first = question.grid.tops[:1], question.grid.lefts[:1]
-            # What kernels and sessions take at their first run is there now.
-            self.runs()(*first, question.patches(*first)[0])
-            workers, fitting = fit_memory(question.engine.plan, question.grid, question.memory_budget, workers)
-            most = fitting if most is None else min(most, fitting)
+            twins = {fidelity.frozen: fidelity for fidelity in fidelities}
+            for fidelity in twins.values():  # what kernels and sessions take at their first run is there then
+                self.runs(fidelity, last=True)(*first, question.patches(*first)[0])
+            return_free_pages()
+            for frozen in twins:
+                workers, fitting = fit_memory(question.plan(frozen), question.grid, question.memory_budget, workers)
+                most = fitting if most is None else min(most, fitting)
         return most, workers
+
+
+@dataclass(frozen=True, eq=False)
+class FullyInferred:
+    """In place of `Materialized`, by full inference. baseline: float32 (classes,) of the unoccluded image."""
+
+    question: Question
+    baseline: np.ndarray
+
+    def runs(self, fidelity: Fidelity = EXACT) -> RunBatch:
+        """How to infer positions: at any fidelity exactly."""
+        return self.question.full.of_positions(self.question.image)
+
+    def within_memory(self, fidelities: Sequence[Fidelity] = ()) -> tuple[int, int]:
+        """(most positions of a batch, workers): the threads that share the work of a run are ONNX Runtime's own."""
+        question = self.question
+        most = question.batch_size or NAIVE_BATCH
+        if question.memory_budget is not None:
+            most = fit_full_inference(question.engine.plan, question.image.nbytes, question.memory_budget, most)
+        return most, 1
 
 
 def check_limits(batch_size: object, time_budget: object, memory_budget: object) -> None:
     """Raises ImageError where one is neither None nor a number that makes sense."""
+    for name, value in (("batch_size", batch_size), ("time_budget", time_budget), ("memory_budget", memory_budget)):
+        if isinstance(value, bool):  # a number, to Python
+            raise ImageError(f"{name} must be a number, got {value!r}")
     if batch_size is not None and not (isinstance(batch_size, (int, np.integer)) and batch_size >= 1):
         raise ImageError(f"batch_size must be an integer of at least 1, got {batch_size!r}")
     if time_budget is not None and not (isinstance(time_budget, (int, float)) and time_budget >= 0):
         raise ImageError(f"time_budget must be a number of seconds, got {time_budget!r}")
     if memory_budget is not None and not (isinstance(memory_budget, (int, np.integer)) and memory_budget > 0):
         raise ImageError(f"memory_budget must be a number of bytes, got {memory_budget!r}")
+
+
+def check_callbacks(**callbacks: object) -> None:
+    """Raises ImageError where one is neither None nor callable."""
+    for name, callback in callbacks.items():
+        if callback is not None and not callable(callback):
+            raise ImageError(f"{name} must be callable, got {callback!r}")
 
 
 def check_min_ssim(min_ssim: object) -> None:
@@ -115,43 +178,25 @@ def check_seed(seed: object) -> None:
 
 
 def materialize(question: Question) -> Materialized:
-    """Run the unoccluded image, once."""
+    """Run the unoccluded image, once. Raises ImageError where the memory budget cannot hold its views."""
     scorer = question.scorer
-    views = question.engine.materialize(question.image, question.others)
-    baseline = scorer([views.unoccluded[name] for name in scorer.tensors(base=True, unoccluded=UNOCCLUDED)])[0]
-    return Materialized(question, views, baseline)
+    if question.memory_budget is not None:
+        question.incremental.require_memory(question.grid, question.memory_budget)
+    views = question.incremental.materialize(question.image, question.others)
+    scores = scorer([views.unoccluded[name] for name in scorer.tensors(base=True, unoccluded=UNOCCLUDED)])
+    if len(scores) != 1:  # then its rows are no images, for several either
+        raise ImageError(
+            f"output '{scorer.output}' has {len(scores)} rows for one image, not (1, classes): "
+            "pass score=callable(outputs)"
+        )
+    return Materialized(question, views, scores[0])
 
 
-def answer_exactly(question: Question) -> HeatMap:
-    """mode="exact": by incremental inference."""
-    ready = materialize(question)
-    most, workers = ready.within_memory()
-    batches = exact_plan(question.engine.plan, question.grid, most, workers).batches
-    return question.answer("exact", ready.baseline, batches, ready.runs(), workers)
-
-
-def answer_naively(
-    question: Question, image_input: str, original: Callable[[], ort.InferenceSession] | None
-) -> HeatMap:
-    """mode="naive": by full inference of the original model where it takes a batch (else None) and has what is scored,
-    else of its twin of a dynamic batch."""
-    scorer = question.scorer
-    names = scorer.tensors(base=True)
-    lacking = not set(question.engine.plan.outputs).issuperset(names)
-    session = question.engine.full(logits=lacking) if original is None or lacking else original()
-
-    def infer(images: np.ndarray) -> np.ndarray:
-        # The other inputs belong to one image, and only the model knows which of their axes is the batch.
-        size = 1 if question.others else len(images)
-        parts = [
-            session.run(list(names), {image_input: images[n : n + size], **question.others})
-            for n in range(0, len(images), size)
-        ]
-        return scorer([np.concatenate(outputs) for outputs in zip(*parts, strict=True)])
-
-    def run(tops: np.ndarray, lefts: np.ndarray, patches: np.ndarray) -> np.ndarray:
-        return infer(occluded(question.image, question.engine.plan.layout, tops, lefts, patches))
-
-    batches = naive_batches(question.grid, question.batch_size or NAIVE_BATCH)
-    # One worker: ONNX Runtime's own threads share the work of a full inference.
-    return question.answer("naive", infer(question.image)[0], batches, run, 1)
+def infer_fully(question: Question) -> FullyInferred:
+    """Run the unoccluded image, by full inference. Raises ImageError where the memory budget cannot hold that."""
+    if question.memory_budget is None:
+        return FullyInferred(question, question.full(question.image)[0])
+    fit_full_inference(question.engine.plan, question.image.nbytes, question.memory_budget, 1)
+    baseline = question.full(question.image, last=True)[0]
+    return_free_pages()
+    return FullyInferred(question, baseline)

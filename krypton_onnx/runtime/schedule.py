@@ -31,7 +31,7 @@ def exact_plan(plan: Plan, grid: Grid, max_batch: int | None = None, workers: in
     if max_batch is None:
         max_batch = default_batch(plan, grid, table, workers)
     return batching.plan_grid(
-        grid.tops, grid.lefts, grid.patch, table, max_batch=max_batch, fixed_cost=_fixed_cost(plan)
+        grid.tops, grid.lefts, grid.patch, table, max_batch=max_batch, fixed_cost=run_cost(plan)
     )
 
 
@@ -44,12 +44,12 @@ def positions_plan(
     rows, columns = np.divmod(cells, len(grid.lefts))
     origins = np.stack([grid.tops[rows], grid.lefts[columns]], axis=1)
     batches = batching.plan_positions(
-        origins, grid.patch, table, max_batch=max_batch, fixed_cost=_fixed_cost(plan)
+        origins, grid.patch, table, max_batch=max_batch, fixed_cost=run_cost(plan)
     ).batches
     return [cells[batch.positions] for batch in batches]
 
 
-def _fixed_cost(plan: Plan) -> float:
+def run_cost(plan: Plan) -> float:
     """Multiply-adds that one more run costs."""
     weights = sum(
         operator.multiply_adds / np.prod(plan.geometries[operator.geometry].frame)
@@ -70,7 +70,7 @@ def default_batch(
     """Most positions of a batch: by the memory of their activations, and some batches for every worker."""
     most = BATCH_BYTES // patch_bytes(plan, grid, table)
     # A third of them where a run still costs little beside its multiply-adds.
-    enough = -(-_fixed_cost(plan) // (RUN_SHARE * work(plan, grid, table)))
+    enough = -(-run_cost(plan) // (RUN_SHARE * work(plan, grid, table)))
     share = -(-grid.positions // workers)
     return int(np.clip(max(most // 3, min(most, enough)), 1, min(limit, share)))
 
@@ -83,16 +83,35 @@ def work(plan: Plan, grid: Grid, table: GeometryTable) -> float:
 
 
 def position_cost(plan: Plan, grid: Grid, fidelity: Fidelity) -> float:
-    """What a position costs beside its share of a run, as exact multiply-adds, mean over the grid."""
+    """What a position costs beside its share of a run, as exact multiply-adds, mean over the grid; 1.0 at any fidelity
+    where nothing is incremental."""
+    if plan.refusal is not None:
+        return 1.0
     table = fidelity.table(plan, grid.patch)
     height, width = (extents.mean(axis=0) for extents in _extents(grid, table))
     elements = sum(
-        float(height[operator.geometry] * width[operator.geometry]) * operator.channels
+        float(operator.elements)
+        if operator.geometry is None
+        else float(height[operator.geometry] * width[operator.geometry]) * operator.channels
         for operator in plan.operators
-        if operator.geometry is not None
     )
+    whole = sum(operator.multiply_adds for operator in plan.operators if operator.geometry is None)
+    # What is computed on whole frames is never rounded: it is ONNX Runtime's.
     share = LIGHT_SHARE if fidelity.light and amx.available() else 1.0
-    return share * work(plan, grid, table) + MULTIPLY_ADDS_AN_ELEMENT * elements
+    return whole + share * (work(plan, grid, table) - whole) + MULTIPLY_ADDS_AN_ELEMENT * elements
+
+
+def full_cost(plan: Plan) -> tuple[float, float]:
+    """What a position costs by full inference, on the scale of `position_cost`: in all, and where it is incremental."""
+    frames = [float(np.prod(geometry.frame)) for geometry in plan.geometries]
+    whole = part = 0.0
+    for operator in plan.operators:
+        index = operator.geometry
+        elements = operator.elements if index is None else frames[index] * operator.channels
+        cost = operator.multiply_adds + operator.products + MULTIPLY_ADDS_AN_ELEMENT * elements
+        whole += cost
+        part += cost if index is not None else 0.0
+    return whole, part
 
 
 def patch_bytes(plan: Plan, grid: Grid, table: GeometryTable) -> int:
@@ -105,7 +124,7 @@ def patch_bytes(plan: Plan, grid: Grid, table: GeometryTable) -> int:
 
 
 def naive_batches(grid: Grid, size: int = NAIVE_BATCH) -> list[Batch]:
-    """The grid row by row, in batches of neighbours."""
+    """The grid row by row, in batches of neighbours, for full inference."""
     rows, columns = grid.shape
     if size >= columns:
         step = size // columns

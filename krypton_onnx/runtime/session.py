@@ -8,31 +8,40 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 
-from krypton_onnx.errors import ImageError, ModelError, one_line
+from krypton_onnx.errors import ImageError, ModelError, NotRewritable
+from krypton_onnx.forking import abandon, forget_in_children, native
 from krypton_onnx.rewriter import Plan, Source, load_model, plan_of, rewrite_model
 from krypton_onnx.rewriter.emitter import ORIGIN, PATCH, THRESHOLD
 from krypton_onnx.rewriter.normalize import find_image_input, graph_inputs, input_dims
+from krypton_onnx.rewriter.ort_sessions import open_session, open_with
 from krypton_onnx.rewriter.rewrite import image_layout
+from krypton_onnx.rewriter.unrewritten import unrewritten_plan
+from krypton_onnx.rewriter.weights import as_bytes
 from krypton_onnx.runtime.engine import Engine, SessionSettings
+from krypton_onnx.runtime.exact import answer_exactly, answer_naively
+from krypton_onnx.runtime.full_inference import FullInference, Unrewritten
 from krypton_onnx.runtime.grid import Fill, Patches, make_grid
 from krypton_onnx.runtime.heat_map import HeatMap
-from krypton_onnx.runtime.images import InputSpec, as_batch, channels_first, other_feeds, split_feeds
+from krypton_onnx.runtime.images import InputSpec, as_batch, as_type, channels_first, other_feeds, split_feeds
+from krypton_onnx.runtime.pool import Pool
 from krypton_onnx.runtime.question import (
     Question,
-    answer_exactly,
-    answer_naively,
+    check_callbacks,
     check_limits,
     check_min_ssim,
     check_seed,
 )
 from krypton_onnx.runtime.scores import Score, Scorer, warn_of_noise
+from krypton_onnx.runtime.transport import packed, unpacked
 from krypton_onnx.runtime.tuning import Specification, Tuning, specification, stored_tuning
 
+CANNOT_LOAD = "ONNX Runtime cannot load the model"  # so begin errors of loading
 MODES = ("naive", "exact", "approximate")
 
 
@@ -46,7 +55,9 @@ class OcclusionSession:
     strict : no Winograd convolution, whose rounding errors are larger: a fifth of the tolerance of exact mode
         (`krypton_onnx.tolerance`), at up to twice the time.
 
-    Raises ModelError where the model cannot be read, understood or loaded. Safe to use from several threads.
+    Raises ModelError where the model cannot be read, understood or loaded. Safe to use from several threads, which
+    share its threads, and in forked processes. It can be pickled, with what can be read of `sess_options`: entries,
+    dimensions and libraries that were added to these stay behind.
     """
 
     def __init__(
@@ -79,18 +90,21 @@ class OcclusionSession:
         )
         self._image_input = self._plan.image_input if self._plan else find_image_input(loaded, image_input)
         image = next(value for value in graph_inputs(loaded) if value.name == self._image_input)
-        self._image_dims = input_dims(image)
+        self._image_dims, self._image_dtype = input_dims(image), _numpy_type(image)
         self._others = {
             value.name: InputSpec(_numpy_type(value), input_dims(value), self._image_dims[0])
             for value in graph_inputs(loaded)
-            if value.name not in (self._image_input, ORIGIN, PATCH, THRESHOLD)
+            if value.name != self._image_input and not (self._plan and value.name in (ORIGIN, PATCH, THRESHOLD))
         }
         self._layout = self._plan.layout if self._plan else image_layout(loaded, self._image_input)
-        self._engines: dict[tuple[int, ...], Engine] = {}
+        self._engines: dict[tuple[int, ...], Engine | Unrewritten] = {}
+        self._warned = False
         self._original: ort.InferenceSession | None = None
         self._tuning: Tuning | None = None
         self._stored_tuning = stored_tuning(loaded)
         self._lock = threading.Lock()
+        self._pool = Pool(self._settings.workers)
+        forget_in_children(self)
 
     # -- the model itself --------------------------------------------------------------------------------------------
 
@@ -111,26 +125,33 @@ class OcclusionSession:
 
     def run(self, output_names: Sequence[str] | None, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """The original model, unchanged: as onnxruntime.InferenceSession.run."""
-        if self._plan is not None:
-            return self._engine(None).full(False).run(output_names, dict(feeds))
-        return self._original_session().run(output_names, dict(feeds))
+        session = self._engine(None).full(False) if self._plan is not None else self._original_session()
+        with native():
+            return session.run(output_names, dict(feeds))
 
     def _original_session(self) -> ort.InferenceSession:
         with self._lock:
             if self._original is None:
-                options = self._options or ort.SessionOptions()
-                source = self._source.SerializeToString() if isinstance(self._source, onnx.ModelProto) else self._source
-                try:
-                    self._original = ort.InferenceSession(
-                        source, options,
-                        providers=list(self._settings.providers), provider_options=self._settings.provider_options,
-                    )  # fmt: skip
-                except Exception as error:  # ONNX Runtime's exceptions share no base class
-                    raise ModelError(f"ONNX Runtime cannot load the model: {one_line(error)}") from error
+                self._original = self._open(self._source)
             return self._original
 
+    def _open(self, source: Source) -> ort.InferenceSession:
+        """A session of a model as it is, by the options given."""
+        options = self._options
+        if options is None:
+            options = ort.SessionOptions()
+            options.log_severity_level = 4  # what is wrong is raised
+        settings = self._settings
+        if isinstance(source, onnx.ModelProto):
+            return open_with(source, options, settings.providers, settings.provider_options)
+        given = source if isinstance(source, bytes) else os.fspath(source)
+        return open_session(given, options, settings.providers, settings.provider_options)
+
     def plan(self, image: np.ndarray | Mapping[str, np.ndarray] | None = None) -> Plan:
-        """The rewriter's plan; `image` is needed only where the model's height or width is unknown."""
+        """The rewriter's plan; `image` is needed only where the model's height or width is unknown.
+
+        Its `refusal` says why nothing is incremental, where the model is not rewritten.
+        """
         return self._engine(self._shape_of(image)).plan
 
     # -- explanations ------------------------------------------------------------------------------------------------
@@ -167,21 +188,25 @@ class OcclusionSession:
         region : (top, left, bottom, right) to explain only there.
         mode : "naive" (full inference), "exact" (incremental; equal up to float rounding) or "approximate": many
             times faster, and its SSIM to the exact map at least `min_ssim`, by what `tune` found (docs/quality.md).
+            Where nothing of the model is incremental, or full inference turns out to be faster, exact maps are computed
+            by it, and their note says so.
         min_ssim : of an approximate map, in (0, 1]; None is the tuned one, 0.9 where nothing was tuned.
         score : "output", "logit" (before the last Softmax / Sigmoid), "margin" (logit minus the largest other), or
-            callable({output: array}) -> (N, classes).
+            callable({output: array}) -> (N, classes). A model that is not rewritten runs one image at a time: the
+            callable then gets the outputs of one, of whatever shape, and N is 1.
         output : its name, where the model has several.
         batch_size : most positions of one run; None chooses.
         time_budget : seconds after which no further batch starts; the map is then not complete. Ctrl-C does the same.
         seed : of the cells at which an approximate map is checked.
         progress : callable(done, total), positions. on_update : callable(heat_map), as the map fills.
-        memory_budget : bytes that the process may take while the map is computed (exact and approximate mode); batches
-            are made as small as that asks for. To create the session's own parts, when the first image comes, is not
-            counted.
+        memory_budget : bytes that the process may take while the map is computed; batches are made as small as that
+            asks for, and ImageError is raised, before views are made, where not one position fits. To create the
+            session's own parts, when the first image comes, is not counted.
         complete_exactly : compute an approximate map exactly where its estimated SSIM stays below min_ssim.
 
         Raises ImageError where the image or an argument is at fault, ModelError where the model is. Warns where an
-        approximate map has no tuning to go by, and where a map's range is no more than rounding.
+        approximate map has no tuning to go by, where a map's range is no more than rounding, and once a session where
+        the model is not rewritten.
         """
         if mode not in MODES:
             raise ImageError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
@@ -191,15 +216,15 @@ class OcclusionSession:
                 raise ImageError(f"min_ssim has no meaning in mode={mode!r}: only an approximate map is judged by it")
         check_limits(batch_size, time_budget, memory_budget)
         check_seed(seed)
+        check_callbacks(progress=progress, on_update=on_update)
         question = replace(
             self.question(image, patch, stride, fill, region, score, output),
             targets=targets, batch_size=batch_size, time_budget=time_budget, memory_budget=memory_budget, seed=seed,
             progress=progress, on_update=on_update,
         )  # fmt: skip
+        self._tell_of_refusal(question.engine.plan, mode)
         if mode == "naive":
-            # The original model itself where it takes a batch.
-            takes_batch = self._plan is None and not isinstance(self.image_dims[0], int)
-            heat_map = answer_naively(question, self._image_input, self._original_session if takes_batch else None)
+            heat_map = answer_naively(question)
         elif mode == "exact":
             heat_map = answer_exactly(question)
         else:
@@ -230,8 +255,33 @@ class OcclusionSession:
         grid = make_grid((int(frame[0]), int(frame[1])), patch, stride, region)
         engine = self._engine(tuple(batch.shape))
         patches = Patches(fill, np.ascontiguousarray(channels_first(batch, engine.plan.layout)), grid)
-        return Question(
-            engine, batch, others, grid, patches, Scorer(engine.plan, score, output), None, self._settings.workers
+        scorer = Scorer(engine.plan, score, output)
+        full = self._full_inference(engine, scorer, others)
+        typed = as_type(batch, self._image_dtype)
+        workers = self._settings.workers
+        return Question(engine, full, typed, others, grid, patches, scorer, None, workers, pool=self._pool)
+
+    def _full_inference(
+        self, engine: Engine | Unrewritten, scorer: Scorer, others: Mapping[str, np.ndarray]
+    ) -> FullInference:
+        """By the original model itself where it takes a batch, or is not rewritten, and has what is scored; else by its
+        twin of a dynamic batch."""
+        batch, plan = self.image_dims[0], engine.plan
+        lacking = not set(plan.outputs).issuperset(scorer.tensors(base=True))
+        original = self._plan is None and not isinstance(batch, int) and not lacking
+        session = self._original_session if original else partial(engine.full, lacking)
+        # The other inputs belong to one image, and only the model knows which of their axes is the batch.
+        alone = plan.refusal is not None or bool(others)
+        copies = batch if plan.refusal is not None and isinstance(batch, int) else 1
+        return FullInference(session, scorer, self._image_input, plan.layout, others, alone, copies)
+
+    def _tell_of_refusal(self, plan: Plan, mode: str) -> None:
+        """Warn, once, where a map is asked for that is not computed as one expects it."""
+        if plan.refusal is None or mode == "naive" or self._warned:
+            return
+        self._warned = True
+        warnings.warn(
+            f"every position is computed by full inference, one image after another: {plan.refusal}", stacklevel=3
         )
 
     # -- tuning ------------------------------------------------------------------------------------------------------
@@ -251,7 +301,7 @@ class OcclusionSession:
         with self._lock:
             self._tuning, self._stored_tuning = tuning, None
 
-    def _tuning_for(self, engine: Engine, wanted: Specification) -> Tuning | None:
+    def _tuning_for(self, engine: Engine | Unrewritten, wanted: Specification) -> Tuning | None:
         """The tuning, which must be one for this model and specification; None where there is none."""
         tuning = self.tuning
         if tuning is None:
@@ -271,6 +321,30 @@ class OcclusionSession:
             raise ModelError("the tuning was made for another model: tune this one (krypton-onnx tune)")
         return tuning
 
+    # -- other processes ---------------------------------------------------------------------------------------------
+
+    def after_fork(self) -> None:
+        """In a forked child: the session of the parent waits for threads that are no more."""
+        abandon(self._original)
+        self._original, self._lock = None, threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        settings = self._settings
+        return {
+            "model": as_bytes(self._source) if isinstance(self._source, onnx.ModelProto) else self._source,
+            "sess_options": packed(self._options),
+            "providers": settings.providers,
+            "provider_options": settings.provider_options,
+            "image_input": self._image_input,
+            "strict": settings.strict,
+            "tuning": (self._tuning, self._stored_tuning),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        tuning = state.pop("tuning")
+        self.__init__(**{**state, "sess_options": unpacked(state["sess_options"])})  # type: ignore[misc]
+        self._tuning, self._stored_tuning = tuning
+
     # -- engines -----------------------------------------------------------------------------------------------------
 
     def _shape_of(self, image: np.ndarray | Mapping[str, np.ndarray] | None) -> tuple[int, ...] | None:
@@ -278,16 +352,29 @@ class OcclusionSession:
             return None
         return tuple(as_batch(split_feeds(image, self._image_input)[0], self.image_dims, self.layout).shape)
 
-    def _engine(self, shape: tuple[int, ...] | None) -> Engine:
-        """The engine for images of this shape; one rewrite a shape."""
+    def _engine(self, shape: tuple[int, ...] | None) -> Engine | Unrewritten:
+        """The engine for images of this shape, one rewrite a shape; Unrewritten where nothing is incremental."""
         dims = self.image_dims[1:]
         key = tuple(int(dim) for dim in (dims if shape is None else shape[1:]) if isinstance(dim, int))
         with self._lock:
             if key not in self._engines:
                 wanted = None if shape is None else (1, *shape[1:])
-                rewritten = partial(rewrite_model, self._source, self._image_input, wanted)
-                self._engines[key] = Engine(rewritten, self._settings)
+                self._engines[key] = self._new_engine(wanted)
             return self._engines[key]
+
+    def _new_engine(self, shape: tuple[int, ...] | None) -> Engine | Unrewritten:
+        try:
+            return Engine(partial(rewrite_model, self._source, self._image_input, shape), self._settings)
+        except ModelError as error:
+            refusal = str(error)
+            if not isinstance(error, NotRewritable):
+                # The options given may register operators, which the rewriter does not know.
+                if self._options is None or not refusal.startswith(CANNOT_LOAD):
+                    raise
+                if self._original is None:  # the lock is held
+                    self._original = self._open(self._source)
+        plan = unrewritten_plan(load_model(self._source), self._image_input, refusal, shape)
+        return Unrewritten(plan, partial(load_model, self._source), self._open, self._original_session)
 
 
 def _numpy_type(value: onnx.ValueInfoProto) -> np.dtype:

@@ -16,6 +16,7 @@ from krypton_onnx.runtime.fidelity import EXACT, Fidelity
 Rung = tuple[float | None, ...]  # the lattice level of every fidelity
 
 CORRECTION = 5.0  # every 8th row and 4th column, in turn
+FROZEN_CORRECTIONS = (CORRECTION, 4.0, 3.0)  # a frozen map is further off, and its residual is all that tells how far
 SMALLEST_MAP = 11  # cells: below SSIM's window, maps are computed exactly
 
 
@@ -36,17 +37,23 @@ class Setting:
 def ladder(cheap: Fidelity, correction: float | None = None) -> Setting:
     """The candidate setting of one cheap fidelity, from a coarse lattice of it to exact scores at half of the cells.
 
+    One that freezes goes on to all cells: exact scores may cost several times as much as it does.
     correction : level of the exact scores that correct the cheap ones from the first rung on; None: none do, until the
     cheap ones are known nearly everywhere.
     """
     if cheap.exact:
         levels = (3.0, 2.5, 2.0, 1.75, 1.5, 1.25, 1.0, 0.75, 0.5)
         return Setting((EXACT,), tuple((level,) for level in levels))
-    first = tuple((level, correction) for level in (3.0, 2.5, 2.0, 1.75, 1.5, 1.25, 1.0, 0.75))
-    better = tuple((0.5, level) for level in (4.0, 3.0, 2.0, 1.5, 1.0))
+    steps = (3.0, 2.5, 2.0, 1.75, 1.5, 1.25, 1.0, 0.75, *((0.5, 0.0) if cheap.frozen else ()))
+    first = tuple((level, correction) for level in steps)
+    finer = (level for level in (4.0, 3.0, 2.0, 1.5, 1.0) if correction is None or level < correction)
+    better = tuple((0.0 if cheap.frozen else 0.5, level) for level in finer)
     return Setting((cheap, EXACT), (*first, *better))
 
 
 def ladders(cheap: Fidelity) -> tuple[Setting, ...]:
     """With and without a correction; it is worth its cost where the cheap fidelity is far from exact."""
-    return (ladder(cheap),) if cheap.exact else (ladder(cheap), ladder(cheap, CORRECTION))
+    if cheap.exact:
+        return (ladder(cheap),)
+    corrections = FROZEN_CORRECTIONS if cheap.frozen else (CORRECTION,)
+    return ladder(cheap), *(ladder(cheap, correction) for correction in corrections)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 
 import onnx
 from onnx import helper
@@ -41,6 +42,17 @@ def find_crossing(model: onnx.ModelProto) -> Crossing:
     return Crossing(
         tuple(name for name in crossing if name not in inputs), tuple(name for name in crossing if name in inputs)
     )
+
+
+def view_bytes(model: onnx.ModelProto) -> int:
+    """What the views of a rewritten model take, as far as their shapes are written in it."""
+    views = set(find_crossing(model).views)
+    sizes = (
+        [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in model.graph.value_info
+        if value.name in views
+    )
+    return sum(4 * prod(size) for size in sizes)
 
 
 def materialize_model(model: onnx.ModelProto, plan: Plan, crossing: Crossing) -> onnx.ModelProto:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,16 +12,13 @@ from krypton_onnx.errors import ImageError
 from krypton_onnx.runtime.approximate import observe
 from krypton_onnx.runtime.fidelity import EXACT, Fidelity
 from krypton_onnx.runtime.grid import Fill
-from krypton_onnx.runtime.policy import CANDIDATES, Choice, Observation, choose, every_trial
-from krypton_onnx.runtime.question import Question, check_min_ssim, check_seed
-from krypton_onnx.runtime.schedule import position_cost
+from krypton_onnx.runtime.policy import Choice, Observation, choose, every_trial, worthwhile
+from krypton_onnx.runtime.question import Question, check_limits, check_min_ssim, check_seed
 from krypton_onnx.runtime.scores import Score
 from krypton_onnx.runtime.session import OcclusionSession
 from krypton_onnx.runtime.setting import SMALLEST_MAP
 from krypton_onnx.runtime.tuning import Evidence, Specification, Tuning, specification
 from krypton_onnx.tolerance import is_noise
-
-GAIN = 0.97  # a fidelity that costs more than this share of the one before is left out
 
 Image = np.ndarray | Mapping[str, np.ndarray]
 
@@ -38,6 +36,7 @@ def tune(
     *,
     names: Sequence[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    memory_budget: int | None = None,
 ) -> Tuning:
     """Choose how to compute approximate maps of an SSIM of at least `min_ssim`, and attach it to the session.
 
@@ -47,7 +46,7 @@ def tune(
 
     images : as `explain` takes them, all of one size. min_ssim : in (0, 1]. patch, stride, fill, score, output : as for
     `explain`; the tuning holds for these. seed : of the check cells; equal seeds give equal choices.
-    names : of the images, for the record. progress : callable(done, total), maps.
+    names : of the images, for the record. progress : callable(done, total), maps. memory_budget : as for `explain`.
 
     Source: Krypton (Nakandala & Kumar, SIGMOD 2019), section 4.3, tunes its two knobs on sample images; here
     every image is also judged by itself. Raises ImageError where an image or argument is at fault, or where no image
@@ -57,7 +56,11 @@ def tune(
     check_seed(seed)
     if isinstance(images, Mapping) or not isinstance(images, Iterable):
         raise ImageError("images must be several: give a list of arrays, or of {input: array}")
-    questions = [session.question(image, patch, stride, fill, None, score, output) for image in images]
+    check_limits(None, None, memory_budget)
+    questions = [
+        replace(session.question(image, patch, stride, fill, None, score, output), memory_budget=memory_budget)
+        for image in images
+    ]
     if not questions:
         raise ImageError("tune needs at least one image")
     first = questions[0]
@@ -74,7 +77,7 @@ def tune(
     named = [str(number) for number in range(len(questions))] if names is None else [str(name) for name in names]
     if len(named) != len(questions):
         raise ImageError(f"{len(named)} names for {len(questions)} images: give one each")
-    costs = _worthwhile(first)
+    costs = worthwhile(first.plans, first.grid)
     observations, seconds = _observe(questions, named, tuple(costs), progress)
     choice = choose(every_trial(observations, costs, seed), min_ssim)
     wanted = specification(first.frame, first.grid, fill, score, first.scorer.output)
@@ -94,8 +97,10 @@ def tuning_of(
 ) -> Tuning:
     """A choice as it is stored. question : of any of the images; seconds : of an exact map."""
     setting = choice.trials.setting
-    plan, patch = question.engine.plan, question.grid.patch
-    thresholds = tuple(tuple(fidelity.thresholds(plan, patch).tolist()) for fidelity in setting.fidelities)
+    thresholds = tuple(
+        tuple(fidelity.thresholds(question.plan(fidelity.frozen), question.grid.patch).tolist())
+        for fidelity in setting.fidelities
+    )
     evidence = Evidence(
         tuple(names),
         tuple(tuple(round(float(one), 5) for one in image) for image in choice.similarities),
@@ -106,20 +111,6 @@ def tuning_of(
         wanted, question.engine.fingerprint, float(min_ssim), setting, choice.relations, choice.margin, thresholds,
         evidence, int(seed),
     )  # fmt: skip
-
-
-def _worthwhile(question: Question) -> dict[Fidelity, float]:
-    """What a position costs at the exact fidelity, and at those that cost less than the ones before.
-
-    By a model, not by the clock: equal seeds give equal tunings.
-    """
-    plan, grid = question.engine.plan, question.grid
-    kept: dict[Fidelity, float] = {}
-    for fidelity in CANDIDATES:
-        cost = position_cost(plan, grid, fidelity)
-        if not kept or cost < GAIN * min(kept.values()):
-            kept[fidelity] = cost
-    return kept
 
 
 def _observe(

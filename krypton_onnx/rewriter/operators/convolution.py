@@ -64,7 +64,9 @@ def _functions() -> tuple[FunctionText, ...]:
 FUNCTIONS = _functions()
 
 def rewrite_conv(node: gs.Node, operands: list, emitter: Emitter) -> Patch:
-    """Conv on a patch activation. Raises NotIncremental where weights are not constant or not 2-D in space."""
+    """Constant weights, any kernel, strides, pads (auto_pad), dilations and groups; 1x1 of stride 1 is pointwise.
+
+    Raises NotIncremental where weights are not constant, or pads negative."""
     patch = operands[0]
     if not isinstance(patch, Patch):
         raise NotIncremental("its weights depend on the image")
@@ -96,7 +98,6 @@ def rewrite_conv(node: gs.Node, operands: list, emitter: Emitter) -> Patch:
     else:
         inputs = [*emitter.read(patch), node.inputs[1], bias, emitter.origin(geometry), emitter.extent(geometry)]
         tensor = emitter.emit("IncrementalConv", node.name, inputs, attributes)
-    emitter.count_multiply_adds(node, geometry, per_cell=int(np.prod(weights.shape)))
     return Patch(tensor, geometry, node.outputs[0], "NCHW", origin)
 
 

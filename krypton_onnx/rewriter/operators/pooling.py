@@ -1,4 +1,4 @@
-"""MaxPool and AveragePool: local. GlobalAveragePool and ReduceMean over the frame: a running sum, exact."""
+"""MaxPool, AveragePool and LpPool: local."""
 
 from __future__ import annotations
 
@@ -58,36 +58,30 @@ IncrementalAveragePool <kernel_shape, strides, pads, dilations>
 }"""
 )
 
-_GLOBAL_AVERAGE_POOL = """
-IncrementalGlobalAveragePool (patch, patch_origin, view) => (out) {
-  zero = Constant <value_int = 0> ()
-  spatial = Constant <value_ints = [1, 2]> ()
-  frame = Shape <start = 1, end = 3> (view)
-  extent = Shape <start = 1, end = 3> (patch)
-  empty_size = Constant <value_ints = [1, 0, 0]> ()
-  channels = Shape <start = 3, end = 4> (view)
-  none_shape = Concat <axis = 0> (empty_size, channels)
-  float_zero = Constant <value_float = 0.0> ()
-  none = Expand (float_zero, none_shape)
-  old = ai.krypton.Window <pad_value = 0.0> (none, patch_origin, view, patch_origin, extent)
-  change = Sub (patch, old)
-  change_sum = ReduceSum <keepdims = 1> (change, spatial)
-  view_sum = ReduceSum <keepdims = 1> (view, spatial)
-  sum = Add (view_sum, change_sum)
-  cells = ReduceProd <keepdims = 0> (frame)
-  cells_float = Cast <to = 1> (cells)
-  mean = Div (sum, cells_float)
-  out = Transpose <perm = [0, 3, 1, 2]> (mean)
+_LP_POOL = (
+    """
+IncrementalLpPool <kernel_shape, strides, pads, dilations, p>
+    (patch, patch_origin, view, origin, extent) => (out) {"""
+    + READ_ROWS
+    + """
+  window = ai.krypton.Window <pad_value = 0.0> (patch, patch_origin, view, read_origin, read_extent)
+  x = Transpose <perm = [0, 3, 1, 2]> (window)
+  y = LpPool <kernel_shape : ints = @kernel_shape, strides : ints = @strides, dilations : ints = @dilations,
+              p : int = @p> (x)
+  out = Transpose <perm = [0, 2, 3, 1]> (y)
 }"""
+)
 
 FUNCTIONS = (
     FunctionText("IncrementalMaxPool", _MAX_POOL),
     FunctionText("IncrementalAveragePool", _AVERAGE_POOL),
-    FunctionText("IncrementalGlobalAveragePool", _GLOBAL_AVERAGE_POOL),
+    FunctionText("IncrementalLpPool", _LP_POOL),
 )
 
 
 def _attributes(node: gs.Node) -> dict:
+    if node.attrs.get("auto_pad", "NOTSET") != "NOTSET":
+        raise NotIncremental("its auto_pad skips cells instead of padding")
     kernel = list(node.attrs["kernel_shape"])
     attributes = {
         "kernel_shape": kernel,
@@ -106,10 +100,10 @@ def _require_nchw(patch: Patch) -> None:
 
 
 def rewrite_max_pool(node: gs.Node, operands: list, emitter: Emitter) -> Patch:
-    """MaxPool; ceil_mode only shapes the frame. Raises NotIncremental where its indices are used."""
+    """Any kernel, strides, pads, dilations and ceil_mode. Raises NotIncremental where its indices are used."""
     patch = operands[0]
     _require_nchw(patch)
-    if len(node.outputs) > 1 and node.outputs[1].outputs:
+    if len(node.outputs) > 1 and emitter.is_read(node.outputs[1]):
         raise NotIncremental("its indices are used")
     attributes = _attributes(node)
     geometry = _through(patch, attributes, node, emitter)
@@ -118,7 +112,7 @@ def rewrite_max_pool(node: gs.Node, operands: list, emitter: Emitter) -> Patch:
 
 
 def rewrite_average_pool(node: gs.Node, operands: list, emitter: Emitter) -> Patch:
-    """AveragePool with any pads, ceil_mode and count_include_pad."""
+    """Any kernel, strides, pads, ceil_mode and count_include_pad; dilated ones as a convolution (passes)."""
     patch = operands[0]
     _require_nchw(patch)
     attributes = _attributes(node)
@@ -146,33 +140,15 @@ def window_counts(size: int, outputs: int, kernel: int, stride: int, begin: int,
     return np.maximum(counts, 1).astype(np.float32)
 
 
-def rewrite_global_average_pool(node: gs.Node, operands: list, emitter: Emitter) -> gs.Variable:
-    """GlobalAveragePool, or ReduceMean over both axes of space: view sum + patch sum - old region's sum."""
+def rewrite_lp_pool(node: gs.Node, operands: list, emitter: Emitter) -> Patch:
+    """Any p, kernel, strides, pads, dilations and ceil_mode."""
     patch = operands[0]
-    if not isinstance(patch, Patch):
-        raise NotIncremental("its axes depend on the image")
-    keepdims = True
-    if node.op == "ReduceMean":
-        spatial = (2, 3) if patch.layout == "NCHW" else (1, 2)
-        if sorted(axis % 4 for axis in _reduce_axes(node)) != list(spatial):
-            raise NotIncremental("it averages over other axes than height and width")
-        keepdims = bool(node.attrs.get("keepdims", 1))
-    else:
-        _require_nchw(patch)
-    mean = emitter.emit("IncrementalGlobalAveragePool", node.name, emitter.read(patch), {})
-    if not keepdims:
-        return emitter.emit("Flatten", f"{node.name}/flat", [mean], {"axis": 1}, domain=None)
-    if patch.layout == "NHWC":
-        return emitter.emit("Transpose", f"{node.name}/nhwc", [mean], {"perm": [0, 2, 3, 1]}, domain=None)
-    return mean
-
-
-def _reduce_axes(node: gs.Node) -> list[int]:
-    if "axes" in node.attrs:
-        return [int(axis) for axis in node.attrs["axes"]]
-    if len(node.inputs) > 1 and isinstance(node.inputs[1], gs.Constant):
-        return [int(axis) for axis in np.asarray(node.inputs[1].values).ravel()]
-    return []
+    _require_nchw(patch)
+    attributes = _attributes(node)
+    geometry = _through(patch, attributes, node, emitter)
+    inputs = [*emitter.read(patch), emitter.origin(geometry), emitter.extent(geometry)]
+    attributes["p"] = int(node.attrs.get("p", 2))
+    return Patch(emitter.emit("IncrementalLpPool", node.name, inputs, attributes), geometry, node.outputs[0], "NCHW")
 
 
 def _through(patch: Patch, attributes: dict, node: gs.Node, emitter: Emitter) -> Geometry:
@@ -183,8 +159,7 @@ def _through(patch: Patch, attributes: dict, node: gs.Node, emitter: Emitter) ->
 
 
 HANDLERS = {
+    "LpPool": rewrite_lp_pool,
     "MaxPool": rewrite_max_pool,
     "AveragePool": rewrite_average_pool,
-    "GlobalAveragePool": rewrite_global_average_pool,
-    "ReduceMean": rewrite_global_average_pool,
 }

@@ -7,7 +7,7 @@ from krypton_onnx.rewriter.functions import FunctionText
 # All regions of a batch at once: G geometries x N positions x 2 axes. Integer Div truncates toward zero, so what it
 # divides is clamped at zero first (a region that starts before the frame starts at its edge anyway).
 _PLACE_REGIONS = """
-PlaceRegions <jump, before, after, frame> (occlusion_origin, occlusion_patch, propagation_threshold)
+PlaceRegions <jump, before, after, scale, frame> (occlusion_origin, occlusion_patch, propagation_threshold)
     => (origins, extents) {
   per_position = Constant <value_ints = [-1, 1, 2]> ()
   per_geometry = Constant <value_ints = [-1, 2]> ()
@@ -19,14 +19,18 @@ PlaceRegions <jump, before, after, frame> (occlusion_origin, occlusion_patch, pr
   jumps = Constant <value_ints : ints = @jump> ()
   befores = Constant <value_ints : ints = @before> ()
   afters = Constant <value_ints : ints = @after> ()
+  scales = Constant <value_ints : ints = @scale> ()
   frames = Constant <value_ints : ints = @frame> ()
   j = Reshape (jumps, per_position)
   reach_before = Reshape (befores, per_position)
   reach_after = Reshape (afters, per_position)
+  s = Reshape (scales, per_position)
   f = Reshape (frames, per_position)
-  o = Unsqueeze (occlusion_origin, first)
+  pixel = Unsqueeze (occlusion_origin, first)
+  o = Mul (pixel, s)
   size = Shape <start = 2, end = 4> (occlusion_patch)
-  last = Sub (size, one)
+  last_pixel = Sub (size, one)
+  last = Mul (last_pixel, s)
 
   start_reach = Sub (o, reach_before)
   start_clamped = Max (start_reach, zero)
@@ -87,12 +91,20 @@ _PLACES = """
   patch_y, patch_x = Split <axis = 1, num_outputs = 2> (patch_origin)"""
 
 
-def _axis(name: str) -> str:
-    """Window's index arithmetic along one axis: cell, place in the patch, and the tests for patch and frame."""
+def _axis(name: str, table: str = "") -> str:
+    """Window's index arithmetic along one axis: cell, place in the patch, and the tests for patch and frame.
+
+    `table`: cells are looked up there, those of the result's own frame being what is counted.
+    """
+    cell = f"""
+  cell_{name} = Add (origin_{name}, range_{name})"""
+    if table:
+        cell = f"""
+  own_{name} = Add (origin_{name}, range_{name})
+  cell_{name} = Gather <axis = 0> ({table}, own_{name})"""
     return f"""
   count_{name} = Squeeze (extent_{name})
-  range_{name} = Range (zero, count_{name}, one)
-  cell_{name} = Add (origin_{name}, range_{name})
+  range_{name} = Range (zero, count_{name}, one){cell}
   place_{name} = Sub (cell_{name}, patch_{name})
   from_{name} = GreaterOrEqual (place_{name}, zero)
   until_{name} = Less (place_{name}, size_{name})
@@ -103,17 +115,13 @@ def _axis(name: str) -> str:
 
 
 # One Gather over a table of rows: the view's cells, one padding row, then the patches' cells.
-_WINDOW = (
-    """
-Window <pad_value> (patch, patch_origin, view, origin, extent) => (window) {
+_CONSTANTS = """
   zero = Constant <value_int = 0> ()
   one = Constant <value_int = 1> ()
   second = Constant <value_ints = [1]> ()
   third = Constant <value_ints = [2]> ()"""
-    + _PLACES
-    + _axis("y")
-    + _axis("x")
-    + """
+
+_LOOK_UP = """
   in_patch_rows = Unsqueeze (in_patch_y, third)
   in_patch_columns = Unsqueeze (in_patch_x, second)
   in_patch = And (in_patch_rows, in_patch_columns)
@@ -149,6 +157,27 @@ Window <pad_value> (patch, patch_origin, view, origin, extent) => (window) {
   table = Concat <axis = 0> (view_table, pad_row, patch_table)
   window = Gather <axis = 0> (table, index)
 }"""
+
+_WINDOW = (
+    """
+Window <pad_value> (patch, patch_origin, view, origin, extent) => (window) {"""
+    + _CONSTANTS
+    + _PLACES
+    + _axis("y")
+    + _axis("x")
+    + _LOOK_UP
+)
+
+# The same where cell (i, j) of the result's frame holds what cell (rows[i], columns[j]) does; pad_value where one is
+# negative.
+_REMAP = (
+    """
+Remap <pad_value> (patch, patch_origin, view, rows, columns, origin, extent) => (window) {"""
+    + _CONSTANTS
+    + _PLACES
+    + _axis("y", "rows")
+    + _axis("x", "columns")
+    + _LOOK_UP
 )
 
 _OCCLUDE_INPUT = """
@@ -187,6 +216,7 @@ FullFrameNHWC (patch, patch_origin, view) => (full) {"""
 FUNCTIONS = (
     FunctionText("PlaceRegions", _PLACE_REGIONS),
     FunctionText("Window", _WINDOW),
+    FunctionText("Remap", _REMAP),
     FunctionText("OccludeInput", _OCCLUDE_INPUT),
     FunctionText("FullFrame", _FULL_FRAME),
     FunctionText("FullFrameNHWC", _FULL_FRAME_NHWC),

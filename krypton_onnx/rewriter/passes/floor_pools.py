@@ -4,7 +4,8 @@ ceil_mode rounds the number of windows up, but a last window that would start in
 shape inference before opset 22 does not drop it: every shape behind such a pool is then inferred one too large.
 
 Cases, with m windows along an axis of n cells and begin pad P (kernel K, stride S, dilation D):
-1. MaxPool, AveragePool without count_include_pad: end pad (m - 1) S + D(K - 1) + 1 - n - P. Padding counts for nothing.
+1. MaxPool, LpPool, AveragePool without count_include_pad: end pad (m - 1) S + D(K - 1) + 1 - n - P. Padding counts for
+   nothing.
 2. AveragePool with count_include_pad: the model's own pads count, the overhang of the last window does not. A Pad of
    zeros in front makes the former ordinary cells; then as case 1.
 """
@@ -25,7 +26,7 @@ def floor_first_pools(graph: gs.Graph, types: Mapping[str, TensorType]) -> bool:
     True when there was such a one: the shapes behind it must be inferred again before the next call.
     """
     for node in graph.nodes:
-        if node.op not in ("MaxPool", "AveragePool") or not node.attrs.get("ceil_mode", 0):
+        if node.op not in ("MaxPool", "AveragePool", "LpPool") or not node.attrs.get("ceil_mode", 0):
             continue
         if node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
             continue

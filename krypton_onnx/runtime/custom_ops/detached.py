@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from krypton_onnx.forking import reset_in_children
 from krypton_onnx.numba_kernels.registry import Kernel
 
 ATTRIBUTE = "detached"
@@ -83,3 +84,11 @@ def constants_of(text: str) -> dict[int, np.ndarray]:
     """The values that an ATTRIBUTE names, by input."""
     pairs = (entry.split("=") for entry in text.split())
     return {int(index): _constants[key] for index, key in pairs}
+
+
+def _new_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+reset_in_children(_new_lock)

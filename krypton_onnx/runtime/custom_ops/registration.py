@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from krypton_onnx.errors import KryptonError
+from krypton_onnx.forking import native, reset_in_children
 from krypton_onnx.numba_kernels.registry import Kernel
 from krypton_onnx.runtime.custom_ops import library
 from krypton_onnx.runtime.custom_ops.custom_op import build_custom_op
@@ -90,7 +91,8 @@ def _load(
     slot = c_void_p.in_dll(shim, "slot")
     slot.value = ctypes.cast(callback, c_void_p).value
     try:
-        session_options.register_custom_ops_library(path)
+        with native():
+            session_options.register_custom_ops_library(path)
     finally:
         slot.value = None
     if raised:
@@ -126,3 +128,11 @@ def _unavailable(reason: str) -> bool:
         message = f"krypton-onnx runs without its native kernels, correct but slower: {reason}"
         warnings.warn(message, RuntimeWarning, stacklevel=3)
     return False
+
+
+def _new_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+reset_in_children(_new_lock)
