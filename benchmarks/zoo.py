@@ -16,6 +16,7 @@ import json
 import sys
 import time
 import traceback
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ from krypton_onnx.runtime.grid import make_grid
 from krypton_onnx.runtime.session import available_cores
 
 PATCH = 16
-STRIDES = (4, 6, 10, 14, 20, 28, 36, 52, 72)  # finest first; few share a factor with the strides of networks
+STRIDES = (4, 6, 10, 14, 20)  # finest first; from fewer positions what a map costs beside them would show
 ROUNDS = 3
 BATCHES = (1, 4, 8, 16)
 SEARCH_SECONDS = 3.0  # for the best batch of full inference
@@ -111,18 +112,22 @@ def measure(model: Model, seconds: float, threads: int, rounds: int = ROUNDS, pa
 def chosen_stride(
     session: kx.OcclusionSession, image: np.ndarray, question: dict, sides: tuple[int, int], seconds: float
 ) -> int:
-    """The finest stride whose map takes about `seconds`, as the coarsest one tells; kernels are compiled meanwhile."""
-    coarsest = next((stride for stride in STRIDES[::-1] if stride <= min(sides) // 3), STRIDES[0])
-    for _ in range(2):
+    """The finest stride whose map takes at most `seconds`, tried from the coarsest on; kernels compile meanwhile."""
+    strides = [stride for stride in STRIDES[::-1] if stride <= min(sides) // 3] or [STRIDES[0]]
+    session.explain(image, **question, stride=strides[0])
+    chosen = strides[0]
+    for coarser, stride in pairwise([strides[0], *strides]):
         begin = time.perf_counter()
-        positions = session.explain(image, **question, stride=coarsest).computed.size
+        session.explain(image, **question, stride=stride)
         taken = time.perf_counter() - begin
-        if taken > 2 * seconds:  # too long already, compiled or not
-            return coarsest
-    for stride in STRIDES:
-        if stride >= coarsest or make_grid(sides, question["patch"], stride).positions * taken / positions <= seconds:
-            return min(stride, coarsest)
-    return coarsest
+        if taken > seconds:
+            return coarser
+        chosen = stride
+        more = make_grid(sides, question["patch"], stride).positions
+        finer = next((other for other in STRIDES[::-1] if other < stride), stride)
+        if taken * make_grid(sides, question["patch"], finer).positions / more > 4 * seconds:
+            return chosen  # a map takes less than in proportion, but not that much less
+    return chosen
 
 
 def origin_of(path: Path) -> str:

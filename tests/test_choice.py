@@ -16,6 +16,7 @@ from krypton_onnx.runtime import choice
 from krypton_onnx.runtime.engine import Engine
 from krypton_onnx.runtime.full_inference import FullInference
 from krypton_onnx.runtime.grid import make_grid
+from krypton_onnx.runtime.run_size import RunSize
 
 IMAGE = image_of(1, 3, 40, 48)
 FILL = 0.3
@@ -87,6 +88,7 @@ class Stage:
         monkeypatch.setattr(Engine, "run", run)
         monkeypatch.setattr(FullInference, "__call__", infer)
         monkeypatch.setattr(choice, "clock", lambda: self.now)
+        monkeypatch.setattr(RunSize, "best", lambda size: float("inf"))  # it has a clock of its own
 
 
 @pytest.fixture
@@ -162,6 +164,15 @@ def test_the_faster_way_computes_the_rest(incremental, full, small_work_counts, 
     stage.incremental = stage.full = 0
     session.explain(IMAGE, **{**asked, "patch": 8})
     assert stage.incremental and stage.full
+
+
+def test_the_fastest_run_of_full_inference_counts(small_work_counts, monkeypatch) -> None:
+    """The runs that are measured are its first, and slower than what is to come."""
+    session = one_worker(gated_halfway())
+    Stage(monkeypatch, 1.0, 2.0)
+    monkeypatch.setattr(RunSize, "best", lambda size: 0.5)
+    heat_map = session.explain(IMAGE, patch=9, stride=2, fill=FILL)
+    assert "is slower (1e+03 against 500 ms a position)" in heat_map.note
 
 
 def test_a_memory_budget_is_not_spent_on_a_second_session(small_work_counts, monkeypatch) -> None:

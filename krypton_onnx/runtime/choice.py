@@ -23,6 +23,7 @@ from krypton_onnx.runtime.schedule import MAX_BATCH, NAIVE_BATCH, default_batch,
 LEAST_SHARE = 0.05  # of the work: where less is incremental, no more than that can be gained
 CLEAR_GAIN = 1.6  # foretold: from here on incremental inference is taken for the faster,
 CLEAR_SHARE = 0.9  # where no less of the work is incremental: what else global operators cost is not foretold
+UNMEASURED_GAIN = 1.25  # foretold: from here on it is taken where a map has too few positions to measure
 NO_GAIN = 0.5  # foretold: down from here full inference is
 SMALL_WORK = 2e10  # multiply-adds of a map by full inference: a second at most, not worth to measure
 MEASURED_ROUNDS = 1  # batches of every worker that are timed; one before them is not
@@ -90,7 +91,7 @@ def way(plan: Plan, grid: Grid, workers: int) -> Way:
     if gain <= NO_GAIN:
         return "full"
     if _trial(grid.positions, workers) is None:
-        return "incremental" if gain >= 1 else "full"
+        return "incremental" if gain >= UNMEASURED_GAIN else "full"
     return "measure"
 
 
@@ -115,7 +116,8 @@ class Ways:
     """Both ways to compute a map.
 
     cut : cells in batches of at most so many (None: as is best), for incremental inference. full_batch : most positions
-    of a run of full inference, where the caller wants few.
+    of a run of full inference, where the caller wants few. best_full : seconds a position of the fastest run of full
+    inference yet: the first ones are slower than what is to come.
     """
 
     incremental: RunBatch
@@ -123,6 +125,7 @@ class Ways:
     full: RunBatch
     workers: int
     full_batch: int | None = None
+    best_full: Callable[[], float] = lambda: float("inf")
 
 
 def measured_parts(positions: int, ways: Ways, remember: Callable[[Verdict], None]) -> Iterator[Part]:
@@ -145,7 +148,7 @@ def measured_parts(positions: int, ways: Ways, remember: Callable[[Verdict], Non
     yield Part(cut(first, full_batch), ways.full, 1)
     full = _Timed(ways.full, 1)
     yield Part(cut(second, full_batch), full, 1)
-    verdict = Verdict(incremental.seconds_a_position, full.seconds_a_position)
+    verdict = Verdict(incremental.seconds_a_position, min(full.seconds_a_position, ways.best_full()))
     remember(verdict)
     if verdict.full_wins:
         yield Part(cut(rest, full_batch), ways.full, 1)

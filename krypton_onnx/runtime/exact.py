@@ -52,7 +52,9 @@ def answer_exactly(question: Question) -> HeatMap:
     def remember(measured: Verdict) -> None:
         engine.verdicts[occlusion] = measured
 
-    ways = Ways(ready.runs(), cut, question.full.of_positions(question.image), workers, question.batch_size)
+    size = question.full.size
+    best_full = Ways.best_full if size is None else size.best
+    ways = Ways(ready.runs(), cut, question.full_runs(), workers, question.batch_size, best_full)
     heat_map = question.answer("exact", ready.baseline, measured_parts(grid.positions, ways, remember))
     verdict = engine.verdicts.get(occlusion)
     return _noted(heat_map, verdict.reason) if verdict is not None and verdict.full_wins else heat_map

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +20,7 @@ from krypton_onnx.runtime.failures import model_runs
 from krypton_onnx.runtime.fingerprint import fingerprint
 from krypton_onnx.runtime.memory import shrinking
 from krypton_onnx.runtime.naive import occluded
+from krypton_onnx.runtime.run_size import RunSize
 from krypton_onnx.runtime.scores import Scorer
 
 Open = Callable[[onnx.ModelProto], ort.InferenceSession]
@@ -75,7 +77,7 @@ class FullInference:
 
     session : made when it is first needed. scorer : reads what is scored. alone : one image a run, because images of a
     batch influence each other, or more inputs belong to one image. copies : how many images the model takes, no
-    more and no fewer: as many copies of one.
+    more and no fewer: as many copies of one. size : finds how many images to run at once; None: all that are given.
     """
 
     session: Callable[[], ort.InferenceSession]
@@ -85,6 +87,7 @@ class FullInference:
     others: Mapping[str, np.ndarray]
     alone: bool = False
     copies: int = 1
+    size: RunSize | None = None
 
     def __call__(self, images: np.ndarray, last: bool = False) -> np.ndarray:
         """float32 (N, classes) of images (N, ...) in the model's layout; last: what earlier runs left is given back.
@@ -92,8 +95,19 @@ class FullInference:
         Raises ModelError where ONNX Runtime fails at them, ImageError where they cannot be scored.
         """
         if not self.alone:
-            return self.scorer(self._outputs(images, last))
+            return np.concatenate(list(self._in_runs(images, last)))
         return np.concatenate([self.scorer.of_one(self._outputs(images[n : n + 1])) for n in range(len(images))])
+
+    def _in_runs(self, images: np.ndarray, last: bool) -> Iterator[np.ndarray]:
+        start = 0
+        while start < len(images):
+            stop = len(images) if self.size is None else min(start + self.size.next(), len(images))
+            began = time.perf_counter()
+            outputs = self._outputs(images[start:stop], last)
+            if self.size is not None:
+                self.size.told(stop - start, time.perf_counter() - began)
+            yield self.scorer(outputs)
+            start = stop
 
     def _outputs(self, images: np.ndarray, last: bool = False) -> list[np.ndarray]:
         # What is scored behind the same names is asked of the base pass: the original model knows no other.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -55,6 +55,11 @@ class Question:
     def plan(self, frozen: bool) -> Plan:
         """The rewriter's plan, or that of the frozen twin."""
         return self.incremental.twin(frozen=True).plan if frozen else self.engine.plan
+
+    def full_runs(self) -> RunBatch:
+        """How to infer positions in full; as many at once as asked for, else as is fastest."""
+        full = self.full if self.batch_size is None else replace(self.full, size=None)
+        return full.of_positions(self.image)
 
     @property
     def plans(self) -> Mapping[bool, Plan]:
@@ -133,7 +138,7 @@ class FullyInferred:
 
     def runs(self, fidelity: Fidelity = EXACT) -> RunBatch:
         """How to infer positions: at any fidelity exactly."""
-        return self.question.full.of_positions(self.question.image)
+        return self.question.full_runs()
 
     def within_memory(self, fidelities: Sequence[Fidelity] = ()) -> tuple[int, int]:
         """(most positions of a batch, workers): the threads that share the work of a run are ONNX Runtime's own."""

@@ -14,7 +14,7 @@ from krypton_onnx.runtime.grid import Grid
 MAX_BATCH = 64
 MAX_LIGHT_BATCH = 128  # of a list of positions, whose regions a propagation threshold may keep small
 BATCH_BYTES = 24 << 20  # the largest patch activation of a batch: it should stay in a cache, and memory low
-NAIVE_BATCH = 16
+NAIVE_BATCH = 16  # positions handed to full inference at once; it runs fewer at a time (run_size.py)
 
 # What one more run costs beside its multiply-adds, as multiply-adds: calls and small arrays per node, and the weights
 # that every run reads once more.

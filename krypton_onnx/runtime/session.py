@@ -37,6 +37,7 @@ from krypton_onnx.runtime.question import (
     check_min_ssim,
     check_seed,
 )
+from krypton_onnx.runtime.run_size import RunSize
 from krypton_onnx.runtime.scores import Score, Scorer, warn_of_noise
 from krypton_onnx.runtime.transport import packed, unpacked
 from krypton_onnx.runtime.tuning import Specification, Tuning, specification, stored_tuning
@@ -104,6 +105,7 @@ class OcclusionSession:
         self._stored_tuning = stored_tuning(loaded)
         self._lock = threading.Lock()
         self._pool = Pool(self._settings.workers)
+        self._run_size = RunSize()
         forget_in_children(self)
 
     # -- the model itself --------------------------------------------------------------------------------------------
@@ -273,7 +275,7 @@ class OcclusionSession:
         # The other inputs belong to one image, and only the model knows which of their axes is the batch.
         alone = plan.refusal is not None or bool(others)
         copies = batch if plan.refusal is not None and isinstance(batch, int) else 1
-        return FullInference(session, scorer, self._image_input, plan.layout, others, alone, copies)
+        return FullInference(session, scorer, self._image_input, plan.layout, others, alone, copies, self._run_size)
 
     def _tell_of_refusal(self, plan: Plan, mode: str) -> None:
         """Warn, once, where a map is asked for that is not computed as one expects it."""
@@ -326,7 +328,7 @@ class OcclusionSession:
     def after_fork(self) -> None:
         """In a forked child: the session of the parent waits for threads that are no more."""
         abandon(self._original)
-        self._original, self._lock = None, threading.Lock()
+        self._original, self._lock, self._run_size = None, threading.Lock(), RunSize()
 
     def __getstate__(self) -> dict[str, Any]:
         settings = self._settings
