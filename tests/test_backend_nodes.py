@@ -116,9 +116,11 @@ def assert_exact(name: str, case: Case, model: onnx.ModelProto, others: Mapping[
     feeds = {**others, case.image_input: case.image}
     try:
         session = session_of(model)
-        session.run(None, feeds)
+        outputs = session.run(None, feeds)
     except Exception:  # an operator or a type without a kernel; its exceptions share no base class
         return ""
+    if case.op_type == "Attention" and any(np.ndim(value) and len(value) != 1 for value in outputs):
+        return ""  # cut to one image, a mask still makes several of it
     try:
         rewritten = rewrite_model(model, case.image_input)
     except ModelError as error:
@@ -137,6 +139,8 @@ def assert_exact(name: str, case: Case, model: onnx.ModelProto, others: Mapping[
             list(plan.outputs), {**feeds, **dict(zip(INPUTS, values, strict=True))}
         )
         for got, wanted in zip(results, expected, strict=True):
+            if got.ndim and len(got) == 1 and (wanted == wanted[:1]).all():  # it depends on no image
+                wanted = wanted[:1]
             assert_equal(got, wanted, f"{name}, {'kernels' if kernels else 'function bodies'}")
     return "incremental" if incremental else "global"
 

@@ -63,10 +63,9 @@ def _functions() -> tuple[FunctionText, ...]:
 
 FUNCTIONS = _functions()
 
-def rewrite_conv(node: gs.Node, operands: list, emitter: Emitter) -> Patch:
-    """Constant weights, any kernel, strides, pads (auto_pad), dilations and groups; 1x1 of stride 1 is pointwise.
 
-    Raises NotIncremental where weights are not constant, or pads negative."""
+def require_weights(node: gs.Node, operands: list) -> Patch:
+    """The patch activation that constant weights multiply. Raises NotIncremental where it is not that."""
     patch = operands[0]
     if not isinstance(patch, Patch):
         raise NotIncremental("its weights depend on the image")
@@ -74,6 +73,14 @@ def rewrite_conv(node: gs.Node, operands: list, emitter: Emitter) -> Patch:
         raise NotIncremental("its weights are computed at run time")
     if patch.layout != "NCHW":
         raise NotIncremental("it reads channels as an axis of space")
+    return patch
+
+
+def rewrite_conv(node: gs.Node, operands: list, emitter: Emitter) -> Patch:
+    """Constant weights, any kernel, strides, pads (auto_pad), dilations and groups; 1x1 of stride 1 is pointwise.
+
+    Raises NotIncremental where weights are not constant, or pads negative."""
+    patch = require_weights(node, operands)
     weights = np.asarray(node.inputs[1].values)
     kernel = list(weights.shape[2:])
     strides = list(node.attrs.get("strides", [1, 1]))

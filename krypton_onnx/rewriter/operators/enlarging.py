@@ -12,6 +12,7 @@ import onnx_graphsurgeon as gs
 from krypton_onnx.rewriter.emitter import Emitter, NotIncremental, Patch
 from krypton_onnx.rewriter.functions import FunctionText
 from krypton_onnx.rewriter.geometry import AxisReads, Geometry
+from krypton_onnx.rewriter.operators.convolution import require_weights
 from krypton_onnx.rewriter.operators.window import READ_ROWS
 
 # Output cell j reads the input cells from ceil((j + pad - reach) / stride) on, reach = D(K - 1). Integer Div truncates
@@ -86,13 +87,7 @@ IncrementalSpaceToDepth <blocksize, kernel_shape, strides, pads, dilations>
 
 def rewrite_conv_transpose(node: gs.Node, operands: list, emitter: Emitter) -> Patch:
     """Constant weights, any kernel, strides, pads (auto_pad, output_shape), dilations, groups and output padding."""
-    patch = operands[0]
-    if not isinstance(patch, Patch):
-        raise NotIncremental("its weights depend on the image")
-    if not all(isinstance(operand, gs.Constant) for operand in node.inputs[1:]):
-        raise NotIncremental("its weights are computed at run time")
-    if patch.layout != "NCHW":
-        raise NotIncremental("it reads channels as an axis of space")
+    patch = require_weights(node, operands)
     weights = np.asarray(node.inputs[1].values)
     kernel, group = list(weights.shape[2:]), int(node.attrs.get("group", 1))
     strides, dilations = (list(node.attrs.get(name, [1, 1])) for name in ("strides", "dilations"))
