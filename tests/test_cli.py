@@ -377,3 +377,17 @@ def test_the_package_runs_as_a_module():
     command = [sys.executable, "-m", "krypton_onnx", "--version"]
     printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert printed.stdout == f"krypton-onnx {kx.__version__}\n"
+
+
+def test_ctrl_c_while_a_native_module_is_imported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The module says that its initialization failed, because of a KeyboardInterrupt."""
+
+    def stopped(*_: object, **__: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise ImportError("initialization failed") from error
+
+    monkeypatch.setattr("krypton_onnx.inspect", stopped, raising=False)
+    result = CliRunner().invoke(app, ["inspect", str(tmp_path / "model.onnx")])
+    assert result.exit_code == 130 and "initialization failed" not in result.output

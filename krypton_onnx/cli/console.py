@@ -33,12 +33,23 @@ class OneLineErrors(TyperGroup):
                 # Typer's own ways to end have an exit code; on a broken pipe, where who reads has enough, it is quiet.
                 if hasattr(error, "exit_code") or isinstance(error, (typer.Abort, BrokenPipeError)):
                     raise
+                if _is_interrupted(error):
+                    raise KeyboardInterrupt from error
                 message = _in_one_line(error)
                 if message is None:
                     raise
         # Not through Rich, which would wrap the line and colour parts of it.
         typer.echo(f"krypton-onnx: error: {message}", err=True)
         raise typer.Exit(1)
+
+
+def _is_interrupted(error: BaseException | None) -> bool:
+    """True where Ctrl-C is behind it: a native module whose import it stops says that its initialization failed."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _in_one_line(error: Exception) -> str | None:
