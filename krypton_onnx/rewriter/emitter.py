@@ -15,6 +15,7 @@ from onnx import helper
 
 from krypton_onnx.rewriter.functions import DOMAIN
 from krypton_onnx.rewriter.geometry import Geometry
+from krypton_onnx.rewriter.normalize import BATCH
 from krypton_onnx.rewriter.ort_graph import TensorType
 
 ORIGIN, PATCH, THRESHOLD = "occlusion_origin", "occlusion_patch", "propagation_threshold"
@@ -123,7 +124,8 @@ class Emitter:
     def typed(self, tensor: gs.Variable) -> gs.Variable:
         """A tensor of the base pass that the incremental part reads as it is, where it is an input: with its type."""
         dtype, shape = self.types[tensor.name]
-        tensor.dtype, tensor.shape = tensor.dtype or NUMPY_TYPES.get(dtype), tensor.shape or list(shape)
+        sizes = [1 if axis == 0 and size == BATCH else size for axis, size in enumerate(shape)]
+        tensor.dtype, tensor.shape = tensor.dtype or NUMPY_TYPES.get(dtype), tensor.shape or sizes
         return tensor
 
     def cast(self, tensor: gs.Tensor, name: str, dtype: np.dtype | type) -> gs.Variable:

@@ -209,11 +209,7 @@ class _Rewriting:
         if tensor.name in self.patches:
             return self.emitter.full(self.patches[tensor.name])
         if isinstance(tensor, gs.Variable) and tensor.name in self.normalized.types:
-            # It crosses from the base pass into the incremental part, which needs its type as a graph input.
-            dtype, shape = self.normalized.types[tensor.name]
-            tensor.dtype = tensor.dtype or NUMPY_TYPES.get(dtype)
-            sizes = [1 if axis == 0 and size == BATCH else size for axis, size in enumerate(shape)]
-            tensor.shape = tensor.shape or sizes
+            shape = self.emitter.shape(self.emitter.typed(tensor))
             if shape and isinstance(shape[0], str):
                 return self._repeated(tensor, shape)
         return tensor

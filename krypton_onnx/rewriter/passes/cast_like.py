@@ -12,6 +12,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from krypton_onnx.rewriter.ort_graph import TensorType
+from krypton_onnx.rewriter.readers import read_constant
 
 _TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64}
 
@@ -26,10 +27,8 @@ def name_casts(graph: gs.Graph, types: Mapping[str, TensorType]) -> bool:
         output = node.outputs[0]
         if dtype is None or any(output is result for result in graph.outputs):
             continue
-        constant = gs.Constant(f"{node.name or output.name}/cast", np.asarray(node.inputs[0].values).astype(dtype))
-        for reader in list(output.outputs):
-            reader.inputs = [constant if operand is output else operand for operand in reader.inputs]
-        changed = True
+        value = np.asarray(node.inputs[0].values).astype(dtype)
+        changed |= read_constant(output, f"{node.name or output.name}/cast", value)
     if changed:
         graph.cleanup()
     return changed

@@ -13,6 +13,7 @@ import onnx_graphsurgeon as gs
 
 from krypton_onnx.rewriter.ort_graph import TensorType, known_dims
 from krypton_onnx.rewriter.partial_shapes import entries_of
+from krypton_onnx.rewriter.readers import only_reader
 
 
 def multiply_cells(graph: gs.Graph, types: Mapping[str, TensorType]) -> bool:
@@ -24,13 +25,13 @@ def multiply_cells(graph: gs.Graph, types: Mapping[str, TensorType]) -> bool:
         if len(node.inputs[1].shape) != 2 or not node.inputs[0].inputs:
             continue
         rows = node.inputs[0].inputs[0]
-        last = _alone(graph, node)
+        last = only_reader(graph, node.outputs[0])
         added = None
         if last is not None and last.op == "Add":
             constant = next((operand for operand in last.inputs if isinstance(operand, gs.Constant)), None)
             if constant is None or tuple(constant.shape) != (node.inputs[1].shape[1],):
                 continue
-            added, last = last, _alone(graph, last)
+            added, last = last, only_reader(graph, last.outputs[0])
         if rows.op != "Reshape" or last is None or last.op != "Reshape" or not _are_rows(node, rows, last, types):
             continue
         node.inputs[0] = rows.inputs[0]
@@ -41,14 +42,6 @@ def multiply_cells(graph: gs.Graph, types: Mapping[str, TensorType]) -> bool:
     if changed:
         graph.cleanup().toposort()
     return changed
-
-
-def _alone(graph: gs.Graph, node: gs.Node) -> gs.Node | None:
-    """The only node that reads what `node` gives."""
-    output = node.outputs[0]
-    if len(output.outputs) != 1 or any(output is result for result in graph.outputs):
-        return None
-    return output.outputs[0]
 
 
 def _are_rows(node: gs.Node, rows: gs.Node, last: gs.Node, types: Mapping[str, TensorType]) -> bool:

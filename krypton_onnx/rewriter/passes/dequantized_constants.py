@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from krypton_onnx.rewriter.readers import read_constant
+
 
 def fold_dequantized_constants(graph: gs.Graph) -> bool:
     """True when the graph changed."""
@@ -28,10 +30,8 @@ def fold_dequantized_constants(graph: gs.Graph) -> bool:
             scale, zero = scale.reshape(shape), zero.reshape(shape)
         else:
             scale, zero = scale.reshape(()), zero.reshape(())
-        constant = gs.Constant(f"{node.name or node.outputs[0].name}/values", _dequantized(values, scale, zero))
-        for reader in list(node.outputs[0].outputs):
-            reader.inputs = [constant if operand is node.outputs[0] else operand for operand in reader.inputs]
-        changed = True
+        output = node.outputs[0]
+        changed |= read_constant(output, f"{node.name or output.name}/values", _dequantized(values, scale, zero))
     if changed:
         graph.cleanup()
     return changed

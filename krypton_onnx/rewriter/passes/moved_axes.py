@@ -17,6 +17,7 @@ import onnx_graphsurgeon as gs
 
 from krypton_onnx.rewriter.ort_graph import TensorType, known_dims
 from krypton_onnx.rewriter.partial_shapes import entries_of
+from krypton_onnx.rewriter.readers import only_reader
 
 _LAYOUTS = ((0, 1, 2), (1, 2, 0), (2, 0, 1))  # as it is, NCHW to NHWC, NHWC to NCHW; without the batch
 _LARGEST = 1 << 24  # values of one image, whose indices are followed
@@ -54,10 +55,10 @@ def _follow(
             return None, None
         if moved.ndim == 4:
             return node, moved
-        output = node.outputs[0]
-        if len(output.outputs) != 1 or any(output is result for result in graph.outputs):
+        reader = only_reader(graph, node.outputs[0])
+        if reader is None:
             return None, None
-        node, indices = output.outputs[0], moved
+        node, indices = reader, moved
 
 
 def _move(node: gs.Node, indices: np.ndarray, types: Mapping[str, TensorType]) -> np.ndarray | None:

@@ -15,6 +15,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from krypton_onnx.rewriter.ort_graph import TensorType, known_dims
+from krypton_onnx.rewriter.readers import only_reader
 
 
 def name_moved_channels(graph: gs.Graph, types: Mapping[str, TensorType]) -> bool:
@@ -47,10 +48,10 @@ def _chain(graph: gs.Graph, node: gs.Node) -> tuple[gs.Node, gs.Node, gs.Node] |
         return None
     chain = [node]
     for op in ("Transpose", "Reshape"):
-        output = chain[-1].outputs[0]
-        if len(output.outputs) != 1 or any(output is result for result in graph.outputs) or output.outputs[0].op != op:
+        reader = only_reader(graph, chain[-1].outputs[0])
+        if reader is None or reader.op != op:
             return None
-        chain.append(output.outputs[0])
+        chain.append(reader)
     return chain[0], chain[1], chain[2]
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from krypton_onnx.rewriter.ort_graph import TensorType
+from krypton_onnx.rewriter.readers import read_constant
 
 
 def fold_shape_constants(graph: gs.Graph, types: Mapping[str, TensorType]) -> bool:
@@ -26,12 +27,12 @@ def fold_shape_constants(graph: gs.Graph, types: Mapping[str, TensorType]) -> bo
         shape = types[node.inputs[0].name][1]
         dims = list(shape)[slice(node.attrs.get("start", 0), node.attrs.get("end", None))]
         if dims and _known(dims):
-            changed |= _replace(node.outputs[0], np.array(dims, np.int64))
+            changed |= read_constant(node.outputs[0], f"{node.outputs[0].name}/known", np.array(dims, np.int64))
             continue
         for reader in list(node.outputs[0].outputs):
             value = _read(reader, dims)
             if value is not None:
-                changed |= _replace(reader.outputs[0], value)
+                changed |= read_constant(reader.outputs[0], f"{reader.outputs[0].name}/known", value)
     if changed:
         graph.cleanup()
     return changed
@@ -57,12 +58,3 @@ def _read(reader: gs.Node, dims: list) -> np.ndarray | None:
         if _known(picked):
             return np.array(picked, np.int64)
     return None
-
-
-def _replace(tensor: gs.Variable, value: np.ndarray) -> bool:
-    """Let every reader of `tensor` read a constant instead."""
-    readers = list(tensor.outputs)
-    constant = gs.Constant(f"{tensor.name}/known", value)
-    for reader in readers:
-        reader.inputs = [constant if operand is tensor else operand for operand in reader.inputs]
-    return bool(readers)
