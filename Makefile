@@ -6,19 +6,25 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 BENCH_ARGS ?=
 FUZZ ?= 5000
+# More extras to test with: peers are the libraries that the adapters are compared with.
+EXTRAS ?=
 # pytest's exit code where there is no test to run: not a failure.
 NO_TESTS := 5
 
-.PHONY: demo test bench fuzz clean
+.PHONY: demo test docs bench fuzz clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
 	$(BIN)/krypton-onnx demo -o demo.png
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev $(EXTRAS:%=$(VENV)/.extra-%)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n $(JOBS) || [ $$? -eq $(NO_TESTS) ]
+
+# The site, into site/; a warning is an error.
+docs: $(VENV)/.extra-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/.demo
 	$(BIN)/python benchmarks/bench.py $(BENCH_ARGS)
@@ -30,7 +36,7 @@ fuzz: $(VENV)/.dev
 	KRYPTON_FUZZ=$(FUZZ) $(BIN)/python -m pytest -q -n $(JOBS) tests/test_broken_models.py -k mutations
 
 clean:
-	rm -rf $(VENV) build *.egg-info krypton_onnx/runtime/custom_ops/_shim.*
+	rm -rf $(VENV) build site *.egg-info krypton_onnx/runtime/custom_ops/_shim.*
 
 # One stamp for each set of extras: a second run installs nothing. The install is editable, so the stamps
 # depend on what is built and declared, not on every source file.
@@ -44,5 +50,9 @@ $(VENV)/.demo: $(INSTALLED_FROM) | $(BIN)/python
 	touch $@
 
 $(VENV)/.dev: $(INSTALLED_FROM) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,demo,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,demo,dicom,report,dev]'
 	touch $@ $(VENV)/.demo
+
+$(VENV)/.extra-%: $(INSTALLED_FROM) | $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,$*]'
+	touch $@

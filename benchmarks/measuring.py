@@ -16,8 +16,10 @@ from krypton_onnx.rewriter.rewrite import UNOCCLUDED
 from krypton_onnx.runtime.batching import Batch, GeometryTable
 from krypton_onnx.runtime.engine import Engine, SessionSettings
 from krypton_onnx.runtime.explain import MapInProgress, fill_map
-from krypton_onnx.runtime.grid import Grid, Patches
+from krypton_onnx.runtime.grid import Grid
 from krypton_onnx.runtime.naive import occluded
+from krypton_onnx.runtime.occlusion import Occlusion
+from krypton_onnx.runtime.patches import Patches
 from krypton_onnx.runtime.schedule import exact_plan
 
 BATCH_SIZES = (1, 4, 8, 16, 32)
@@ -123,7 +125,7 @@ class Bodies:
         self._image, self._grid, self._workers = image, grid, workers
         self._output = plan.outputs[0]
         channels = plan.image_shape[0]
-        self._patches = Patches(0.0, np.zeros((channels, *plan.image_shape[1:]), np.float32), grid)
+        self._patches = Patches(Occlusion(), np.zeros((channels, *plan.image_shape[1:]), np.float32), grid)
         self._batches = exact_plan(plan, grid).batches
         self._work = batch_work(plan, grid, self._batches)
 

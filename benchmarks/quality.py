@@ -27,10 +27,12 @@ from PIL import Image
 import krypton_onnx as kx
 from krypton_onnx.runtime.approximate import observe
 from krypton_onnx.runtime.fidelity import EXACT, Fidelity
+from krypton_onnx.runtime.occlusion import Occlusion
 from krypton_onnx.runtime.policy import CANDIDATES, Observation, Trials, choose, every_trial, worthwhile
 from krypton_onnx.runtime.quality import ssim
 from krypton_onnx.runtime.question import Question
 from krypton_onnx.runtime.schedule import position_cost
+from krypton_onnx.runtime.scores import Scored
 from krypton_onnx.runtime.session import available_cores
 from krypton_onnx.runtime.tuner import tuning_of
 from krypton_onnx.runtime.tuning import specification
@@ -73,12 +75,17 @@ class Laboratory:
         self.model, self.cache = model, cache
         self.session = kx.OcclusionSession(str(model.path))
         self.score = SCORES.get(model.name, "margin")
+        self.occlusion = Occlusion(PATCH, STRIDE)
 
     def array(self, name: str) -> np.ndarray:
         return prepared(self.model, self.session, picture(name))
 
+    @property
+    def scored(self) -> Scored:
+        return Scored(self.score)
+
     def question(self, name: str) -> Question:
-        return self.session.question(self.array(name), PATCH, STRIDE, 0.0, None, self.score, None)
+        return self.session.question(self.array(name), self.occlusion, self.scored)
 
     def fidelities(self, name: str) -> list[Fidelity]:
         """What tuning would try: all that freeze nothing, and those of the others that are worth it."""
@@ -112,7 +119,7 @@ def left_out(laboratory: Laboratory, observations: list[Observation], min_ssim: 
         fidelity: position_cost(first.plan(fidelity.frozen), grid, fidelity) for fidelity in observations[0].maps
     }
     tried = every_trial(observations, cost, 0)
-    wanted = specification(first.frame, grid, 0.0, laboratory.score, first.scorer.output)
+    wanted = specification(first, laboratory.occlusion, laboratory.scored)
     naive = laboratory.naive(observations[0].name)
     rows = []
     for number, observation in enumerate(observations):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from krypton_onnx.checking import CheckReport, check
     from krypton_onnx.conversion import ConversionReport, convert
     from krypton_onnx.errors import ImageError, KryptonError, ModelError
+    from krypton_onnx.explanation import Explanation
     from krypton_onnx.images import Preparation
     from krypton_onnx.inspection import Inspection, inspect
     from krypton_onnx.registration import register
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "CheckReport": "checking",
     "ConversionReport": "conversion",
+    "Explanation": "explanation",
     "ExplanationSpec": "specification",
     "HeatMap": "runtime.heat_map",
     "ImageError": "errors",
@@ -49,6 +51,7 @@ _HOMES = {
 __all__ = [
     "CheckReport",
     "ConversionReport",
+    "Explanation",
     "ExplanationSpec",
     "HeatMap",
     "ImageError",

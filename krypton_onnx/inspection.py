@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from krypton_onnx.errors import ModelError, NotRewritable
+from krypton_onnx.images.preparation import Preparation
 from krypton_onnx.rewriter import Plan, Source, load_model, plan_of, rewrite_model
 from krypton_onnx.rewriter.normalize import find_image_input
 from krypton_onnx.rewriter.unrewritten import unrewritten_plan
 from krypton_onnx.runtime.batching import GeometryTable
 from krypton_onnx.runtime.grid import make_grid
+from krypton_onnx.runtime.preparing import stored_labels, stored_preparation
 from krypton_onnx.runtime.schedule import exact_plan
 
 
@@ -45,6 +47,8 @@ class Inspection:
     stride: tuple[int, int]
     positions: int
     batches: int
+    preparation: Preparation | None = None  # stored with the model, as the labels
+    labels: tuple[str, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The attributes by name, as plain numbers, lists and dicts."""
@@ -64,14 +68,15 @@ def inspect(
     patch, stride : pixels, int or (height, width). input_shape : of the image input, where height or width is unknown.
     Raises ModelError where the model cannot be read or understood, ImageError where the patch does not fit.
     """
+    loaded = load_model(model)
     try:
-        plan = plan_of(rewrite_model(model, image_input, input_shape))
+        plan = plan_of(rewrite_model(loaded, image_input, input_shape))
     except NotRewritable as refusal:
-        loaded = load_model(model)
         plan = unrewritten_plan(loaded, find_image_input(loaded, image_input), str(refusal), input_shape)
     if plan is None:
         raise ModelError("the model has no plan: convert the original model again")
-    return inspect_plan(plan, patch, stride)
+    found = inspect_plan(plan, patch, stride)
+    return replace(found, preparation=stored_preparation(loaded), labels=stored_labels(loaded))
 
 
 def inspect_plan(plan: Plan, patch: int | tuple[int, int], stride: int | tuple[int, int]) -> Inspection:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +16,15 @@ import tomlkit
 
 from krypton_onnx.digest import model_digest
 from krypton_onnx.errors import ImageError, KryptonError, ModelError, one_line
+from krypton_onnx.explanation import Explanation, file_digest
 from krypton_onnx.files import atomic_write
-from krypton_onnx.images import Preparation, prepare_image, read_image
+from krypton_onnx.images import Preparation, PreparedImage, read_image
+from krypton_onnx.mask_files import patch_shape
+from krypton_onnx.runtime.fills.shapes import SHAPES
+from krypton_onnx.runtime.occlusion import Occlusion
+from krypton_onnx.runtime.scores import Scored
 from krypton_onnx.runtime.session import OcclusionSession
-from krypton_onnx.specification_keys import KEYS, MODEL, PREPARATION, TABLES, meant, unknown
+from krypton_onnx.specification_keys import KEYS, MODEL, OCCLUSION, PREPARATION, TABLES, meant, unknown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,7 +34,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 _HEADER = "# Replay: krypton-onnx explain --spec THIS_FILE IMAGE -o map.png\n"
 _FIELDS = {key.field: key for key in KEYS if key.table != PREPARATION}
-_PREPARATION_FIELDS = {key.field: key for key in KEYS if key.table == PREPARATION}
 _OF_THE_SESSION = ("model", "model_sha256", "image_input", "providers", "strict", "preparation")
 
 
@@ -41,7 +47,9 @@ class ExplanationSpec:
         by `save`.
     preparation : how a picture becomes the model's input; None where images are arrays, prepared already.
     image_input, providers, strict : as for OcclusionSession. The other fields are as for OcclusionSession.explain;
-        a fill is a number or one a channel, a score a name, because functions and arrays cannot be written to a file.
+        a fill is a word, a number or one a channel, or several of these, and a score a name, because functions and
+        arrays cannot be written to a file.
+    patch_shape : "rectangle", "ellipse" or the path of a mask (`krypton_onnx.mask_files`); kept absolute.
 
     Every value is checked: raises ImageError where one cannot be right, whatever the model and the image.
     (What a tuning holds for, `runtime.tuning.Specification`, is the part of this that the quality of a map depends on.)
@@ -53,11 +61,16 @@ class ExplanationSpec:
     preparation: Preparation | None = None
     patch: tuple[int, int] | int = (16, 16)
     stride: tuple[int, int] | int = (4, 4)
-    fill: float | tuple[float, ...] = 0.0
+    fill: float | str | tuple[float | str | tuple[float, ...], ...] = 0.0
+    fill_space: str = "model"
+    fill_samples: int = 8
+    patch_shape: str = "rectangle"
     region: tuple[int, int, int, int] | None = None
     score: str = "output"
+    activation: str | None = None
     output: str | None = None
     targets: int | tuple[int, ...] | None = None
+    top: int | None = None
     mode: str = "exact"
     min_ssim: float | None = None
     complete_exactly: bool = True
@@ -74,11 +87,13 @@ class ExplanationSpec:
         for name, key in _FIELDS.items():
             object.__setattr__(self, name, _checked(self, name, key.read))
         object.__setattr__(self, "model", os.path.abspath(self.model))
-        if self.preparation is not None:
-            if not isinstance(self.preparation, Preparation):
-                raise ImageError(f"preparation must be a Preparation or None, got {type(self.preparation).__name__}")
-            values = {name: _checked(self.preparation, name, key.read) for name, key in _PREPARATION_FIELDS.items()}
-            object.__setattr__(self, "preparation", Preparation(**values))
+        if self.patch_shape not in SHAPES:
+            object.__setattr__(self, "patch_shape", os.path.abspath(self.patch_shape))
+        if not (self.preparation is None or isinstance(self.preparation, Preparation)):
+            raise ImageError(f"preparation must be a Preparation or None, got {type(self.preparation).__name__}")
+        Scored(self.score, self.activation, self.output)  # which raises where they contradict each other
+        if self.top is not None and self.targets is not None:
+            raise ImageError("top and targets are both given: name the classes, or ask for the best ones")
         if self.min_ssim is not None and self.mode != "approximate":
             raise ImageError(f"min_ssim has no meaning in mode={self.mode!r}: only an approximate map is judged by it")
 
@@ -91,7 +106,10 @@ class ExplanationSpec:
                 f"{self.model}: is not the model that was specified, its content differs (SHA-256): give that one, "
                 "or name this one anew (the argument MODEL; model_sha256=None)"
             )
-        return OcclusionSession(self.model, providers=self.providers, image_input=self.image_input, strict=self.strict)
+        return OcclusionSession(
+            self.model, providers=self.providers, image_input=self.image_input, strict=self.strict,
+            preparation=self.preparation,
+        )  # fmt: skip
 
     def explain(
         self,
@@ -110,23 +128,70 @@ class ExplanationSpec:
         preparation.
         """
         session = self.session() if session is None else session
-        prepared = self._prepared(image, session)
-        return session.explain(prepared, **self.arguments(), progress=progress, on_update=on_update)
+        _, feeds = self._prepared(image, session)
+        return session.explain(feeds, **self.arguments(), progress=progress, on_update=on_update)
+
+    def explanation(
+        self,
+        image: str | os.PathLike[str] | Image | PreparedImage | np.ndarray | Mapping[str, np.ndarray],
+        session: OcclusionSession | None = None,
+        labels: Sequence[str] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        on_update: Callable[[HeatMap], None] | None = None,
+        source: str | None = None,
+    ) -> Explanation:
+        """The map of one image with all that belongs to it, to be drawn, reported and filed.
+
+        image, session, progress, on_update : as for `explain`; or an image that is prepared already. labels : names of
+        all classes; None: those stored with the model. source : name of the image, where it is not a path.
+
+        Raises as `explain`.
+        """
+        session = self.session() if session is None else session
+        path = image if isinstance(image, (str, os.PathLike)) else None
+        prepared, feeds = self._prepared(image, session)
+        digest = None if path is None else file_digest(path)
+        began = time.perf_counter()
+        heat_map = session.explain(feeds, **self.arguments(), progress=progress, on_update=on_update)
+        seconds = time.perf_counter() - began
+
+        def occluded(tops: np.ndarray, lefts: np.ndarray) -> np.ndarray:
+            patches = session.question(feeds, self.occlusion()).patches
+            shown = prepared.to_pixels(patches.mean(patches(np.asarray(tops), np.asarray(lefts))))
+            return np.broadcast_to(shown, (len(tops), *shown.shape[1:]))
+
+        names = labels if labels is not None else session.labels
+        return Explanation(
+            heat_map, self.with_digest(), source or (str(path) if path is not None else "an array"), digest,
+            prepared.shown, prepared.steps, occluded, seconds, datetime.now(UTC).isoformat(timespec="seconds"),
+            None if names is None else tuple(names),
+        )  # fmt: skip
+
+    def occlusion(self) -> Occlusion:
+        """What hides the image, and where: for OcclusionSession.question."""
+        arguments = self.arguments()
+        return Occlusion(**{one.name: arguments[one.name] for one in fields(Occlusion)})
 
     def arguments(self) -> dict[str, Any]:
-        """The keyword arguments of OcclusionSession.explain."""
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in _OF_THE_SESSION}
+        """The keyword arguments of OcclusionSession.explain. Raises ImageError where the file of a mask is none."""
+        given = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in _OF_THE_SESSION}
+        return given | {"patch_shape": patch_shape(self.patch_shape)}
 
-    def _prepared(self, image: Any, session: OcclusionSession) -> np.ndarray | Mapping[str, np.ndarray]:
+    def _prepared(
+        self, image: Any, session: OcclusionSession
+    ) -> tuple[PreparedImage, np.ndarray | Mapping[str, np.ndarray]]:
+        """The image, and what OcclusionSession.explain takes of it."""
+        if isinstance(image, PreparedImage):
+            return image, image.array
         name = str(image) if isinstance(image, (str, os.PathLike)) else "the image"
         if isinstance(image, (str, os.PathLike)):
             image = read_image(image)
-            if isinstance(image, np.ndarray):
-                layout = Preparation(layout="nhwc" if session.layout == "NHWC" else "nchw")
-                return prepare_image(image, layout, None, name).array
-        if not hasattr(image, "convert"):
-            return image
-        return prepare_image(image, self.preparation_of_pictures(name), None, name).array
+        if hasattr(image, "convert") and session.preparation is None:
+            self.preparation_of_pictures(name)
+        prepared = session.prepare(image, self.preparation, name)
+        if isinstance(image, Mapping):
+            return prepared, {**image, session.image_input: prepared.array}
+        return prepared, prepared.array
 
     def preparation_of_pictures(self, name: str = "the image") -> Preparation:
         """The preparation. Raises ImageError where there is none: the specification is one of arrays."""
@@ -142,7 +207,7 @@ class ExplanationSpec:
     def save(self, path: str | os.PathLike[str]) -> ExplanationSpec:
         """Write it to `path` as TOML, atomically; what `load` then returns.
 
-        A model in the folder of `path` or below is written relative to it, so that both can be moved together.
+        A model or mask in the folder of `path` or below is written relative to it, so that they can be moved together.
         Raises KryptonError where `path` cannot be written, ModelError where the model cannot be read.
         """
         pinned = self.with_digest()
@@ -153,7 +218,7 @@ class ExplanationSpec:
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> ExplanationSpec:
-        """The specification in a TOML file; a relative path of the model is relative to the file.
+        """The specification in a TOML file; relative paths of model and mask are relative to the file.
 
         Raises KryptonError with one line that names the file, the table and the key where something is wrong.
         """
@@ -175,7 +240,7 @@ class ExplanationSpec:
         return self if self.model_sha256 is not None else replace(self, model_sha256=model_digest(self.model))
 
     def to_toml(self, folder: str | os.PathLike[str] | None = None) -> str:
-        """As text. A model inside `folder` is written relative to it."""
+        """As text. A model or mask inside `folder` is written relative to it."""
         return f"{_HEADER}\n{tomlkit.dumps(self.to_dict(folder))}"
 
     @staticmethod
@@ -196,11 +261,11 @@ class ExplanationSpec:
             owner = self.preparation if key.table == PREPARATION else self
             value = None if owner is None else getattr(owner, key.field)
             if value is not None:
-                tables[key.table][key.name] = list(value) if isinstance(value, tuple) else value
+                tables[key.table][key.name] = _plain(value)
         if folder is not None:
-            inside = Path(self.model)
-            root = Path(os.path.abspath(folder))
-            tables[MODEL]["path"] = inside.relative_to(root).as_posix() if inside.is_relative_to(root) else self.model
+            tables[MODEL]["path"] = _relative(self.model, folder)
+            if self.patch_shape not in SHAPES:
+                tables[OCCLUSION]["patch_shape"] = _relative(self.patch_shape, folder)
         return {name: table for name, table in tables.items() if table != {}}
 
     @staticmethod
@@ -225,6 +290,8 @@ class ExplanationSpec:
         if "model" not in given:
             raise KryptonError(f"{where}: [{MODEL}] path is missing: the path of the ONNX model")
         given["model"] = os.path.join(folder or "", given["model"])
+        if given.get("patch_shape", "rectangle") not in SHAPES:
+            given["patch_shape"] = os.path.join(folder or "", given["patch_shape"])
         table = PREPARATION
         try:
             preparation = Preparation(**values[PREPARATION]) if PREPARATION in data else None
@@ -232,6 +299,17 @@ class ExplanationSpec:
             return ExplanationSpec(**given, preparation=preparation)
         except ImageError as error:
             raise KryptonError(f"{where}: [{table}] {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, at any depth."""
+    return [_plain(one) for one in value] if isinstance(value, tuple) else value
+
+
+def _relative(path: str, folder: str | os.PathLike[str]) -> str:
+    """A path inside `folder` relative to it; any other as it is."""
+    inside, root = Path(path), Path(os.path.abspath(folder))
+    return inside.relative_to(root).as_posix() if inside.is_relative_to(root) else path
 
 
 def _checked(owner: object, name: str, read: Callable[[Any], Any]) -> Any:

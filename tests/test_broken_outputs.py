@@ -148,7 +148,7 @@ def test_ctrl_c_in_convert(folder, monkeypatch, place):
 @pytest.mark.parametrize(
     "place",
     [
-        "krypton_onnx.images.np.load", "krypton_onnx.runtime.session.load_model",
+        "krypton_onnx.images.reading.np.load", "krypton_onnx.runtime.session.load_model",
         "krypton_onnx.runtime.engine.Engine.materialize", "krypton_onnx.runtime.heat_map.HeatMap.plot",
         "matplotlib.figure.Figure.savefig", "os.fsync",
     ],

@@ -21,6 +21,7 @@ from krypton_onnx.cli import app
 # The image of the family `squeezenet`, which most tests explain.
 HEIGHT, WIDTH = 59, 51
 COARSE = ["--patch", "16,12", "--stride", "12"]
+UNIT = ["--scale", "1/255"]  # as by default, but said: what is assumed of a picture is a line of warning
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def test_tune_writes_a_model_and_says_what_it_found(tuned, photo):
 
 
 def test_an_approximate_map_says_how_good_it_is(models, photo, tmp_path):
-    arguments = ["--mode", "approximate", "--score", "logit", "-o", tmp_path / "map.png", *FINE]
+    arguments = ["--mode", "approximate", "--score", "logit", "-o", tmp_path / "map.png", *FINE, *UNIT]
     result = krypton("explain", models / "squeezenet.onnx", photo, *arguments)
     assert result.exit_code == 0, result.output
     assert re.search(r"positions computed, the others interpolated; estimated SSIM [01]\.\d\d$", result.stdout, re.M)
@@ -98,7 +99,7 @@ def test_an_approximate_map_says_how_good_it_is(models, photo, tmp_path):
 
 
 def test_a_tuning_for_something_else_is_refused_in_one_line(tuned, photo):
-    arguments = ["--mode", "approximate", "--score", "logit", "--json", "--patch", "9", "--stride", "3"]
+    arguments = ["--mode", "approximate", "--score", "logit", "--json", "--patch", "9", "--stride", "3", *UNIT]
     assert "holds for patch 8 x 8, not 9 x 9" in complaint(krypton("explain", tuned[0], photo, *arguments))
 
 
@@ -127,8 +128,8 @@ def test_a_time_budget_keeps_the_map_as_far_as_it_is(models, photo, tmp_path, mo
 def test_explain_writes_a_picture_and_says_what_it_found(models, photo, tmp_path):
     result = krypton("explain", models / "squeezenet.onnx", photo, "-o", tmp_path / "map.png", *COARSE)
     assert result.exit_code == 0, result.output
-    assert result.stderr == ""
-    assert re.search(r"^class \d+: output 0\.\d+$", result.stdout, re.M)
+    assert re.fullmatch(r"krypton-onnx: warning: nothing says how the model wants its image; [^\n]*\n", result.stderr)
+    assert re.search(r"^class \d+: probability 0\.\d+$", result.stdout, re.M)
     assert re.search(r"where rows \d+ to \d+ and columns \d+ to \d+ are hidden", result.stdout)
     assert "16 positions in " in result.stdout and ", exact" in result.stdout
     assert f"wrote {tmp_path / 'map.png'}" in result.stdout
@@ -205,7 +206,7 @@ def test_labels_name_the_class(models, photo, tmp_path):
     (tmp_path / "names.txt").write_text("\n".join(f"thing {index}" for index in range(20)))
     arguments = ["explain", models / "squeezenet.onnx", photo, "-o", tmp_path / "map.png", *COARSE]
     arguments += ["--labels", tmp_path / "names.txt", "--target", 3]
-    assert "thing 3 (class 3): output" in krypton(*arguments).stdout
+    assert "thing 3 (class 3): probability" in krypton(*arguments).stdout
     (tmp_path / "names.txt").write_text("only one")
     (tmp_path / "map.png").unlink()
     assert "has 1 names and so none for class 3" in complaint(krypton(*arguments))
@@ -213,7 +214,7 @@ def test_labels_name_the_class(models, photo, tmp_path):
 
 
 def test_a_model_of_several_outputs_needs_its_name(models, photo):
-    arguments = ["explain", models / "two_outputs.onnx", photo, "--json", *COARSE]
+    arguments = ["explain", models / "two_outputs.onnx", photo, "--json", *COARSE, *UNIT]
     assert "several outputs" in complaint(krypton(*arguments))
     name = onnx.load(models / "two_outputs.onnx").graph.output[0].name
     assert krypton(*arguments, "--model-output", name).exit_code == 0
@@ -245,6 +246,7 @@ def test_what_is_wrong_with_model_or_image_is_one_line_and_nothing_is_written(
     models, photo, tmp_path, arguments, message
 ):
     paths = [photo if a == "PHOTO" else models / a if "." in a and "," not in a else a for a in arguments]
+    paths += UNIT
     output = tmp_path / "map.png"
     output.write_text("the last one")
     assert message in complaint(krypton("explain", *paths, "-o", output))
@@ -266,7 +268,7 @@ def test_an_output_that_cannot_be_written_is_told_before_anything_is_computed(mo
         (["--json", "--patch", "0"], "'0' is neither a number of pixels"),
         (["--json", "--patch", "1,2,3"], "'1,2,3' is neither"),
         (["--json", "--stride", "x"], "--stride"),
-        (["--json", "--fill", "black"], "'black' is neither a number"),
+        (["--json", "--fill", "blak"], "'blak' is neither a number"),
         (["--json", "--scale", "1/0"], "'1/0' is neither a number"),
         (["--json", "--scale", "1,2"], "is not one number"),
         (["--json", "--input-shape", "data:3,8,8"], "an input's name and its four sizes"),

@@ -1,73 +1,147 @@
-"""The Python examples of README and docs run as they stand, and give what the docs say."""
+"""Every code block of README and docs runs as it stands, and gives what the docs say."""
 
+import inspect
+import itertools
 import re
+import shutil
+import tomllib
 from pathlib import Path
 
+import doc_files
+import doc_pages
 import numpy as np
 import onnx
 import pytest
-from approximate_models import deep, scene
-from families import FAMILIES, example_image
 from naive import naive_map
 from tolerances import assert_scores_equal
 
-import krypton_onnx as kx
+from krypton_onnx.cli import app
+from krypton_onnx.images.presets import PRESETS
 
-ROOT = Path(__file__).resolve().parents[1]
+RUN = ("python", "bash", "toml", "json")
+NOT_RUN = {
+    "README.md": 2,
+    "docs/benchmarks.md": 5,
+    "docs/how-to/export.md": 3,
+    "docs/how-to/service.md": 1,
+    "docs/index.md": 1,
+    "docs/quick-start.md": 1,
+}
+"""How many blocks of a page are marked as not to be run; each mark has its reason."""
 
 
-def examples(page: str) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("originals")
+    doc_files.write(folder)
+    return folder
 
 
 @pytest.fixture
-def files(tmp_path, monkeypatch):
-    """A working directory with what the examples read; the model and the image."""
+def here(originals, tmp_path, monkeypatch):
+    """A working directory with what the examples read."""
+    shutil.copytree(originals, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    model = FAMILIES["densenet"]()  # no probabilities: nothing hides behind a softmax
-    image = example_image(model)
-    onnx.save(model, "model.onnx")
-    np.save("image.npy", image[0])
-    kx.convert(model, "rewritten.onnx")
-    return model, image
+    return tmp_path
 
 
-def oracle(files, tops, lefts):
-    model, image = files
-    scores, baseline = naive_map(model, image, tops, lefts, np.zeros((3, 16, 16), np.float32))
+def oracle(tops, lefts):
+    """Scores (rows, columns, classes) and baseline by full inference, of what the pages call model and image."""
+    image = np.load("image.npy")[None]
+    scores, baseline = naive_map(onnx.load("model.onnx"), image, tops, lefts, np.zeros((3, 16, 16), np.float32))
     return scores.reshape(len(tops), len(lefts), -1), baseline
 
 
-def test_the_readme(files, capsys):
-    example, _ = examples("README.md")
-    names: dict = {}
-    exec(example, names)
+def about_the_readme(names):
     heat_map = names["heat_map"]
-    scores, baseline = oracle(files, heat_map.tops, heat_map.lefts)
+    scores, baseline = oracle(heat_map.tops, heat_map.lefts)
     [target] = heat_map.targets
     assert target == baseline.argmax()
-    assert_scores_equal(heat_map.scores[0], scores[..., target], probabilities=False)
+    assert_scores_equal(heat_map.scores[0], scores[..., target], probabilities=True)
     assert Path("map.png").read_bytes().startswith(b"\x89PNG")
-    assert str(heat_map.scores.shape) in capsys.readouterr().out
+    approximate = names["approximate"]
+    assert approximate.mode == "approximate" and approximate.estimated_ssim > 0.8
 
 
-def test_the_readme_on_approximate_maps(capsys):
-    _, example = examples("README.md")
-    names: dict = {"kx": kx, "session": kx.OcclusionSession(deep()), "image": scene(0)}
-    exec(example, names)
-    heat_map = names["heat_map"]
-    assert heat_map.mode == "approximate" and heat_map.estimated_ssim > 0.8
-    assert f"{heat_map.computed.mean()}" in capsys.readouterr().out
-
-
-def test_the_rewritten_model_in_stock_and_in_registered_sessions(files):
-    stock, registered = examples("docs/rewritten-model.md")
-    names: dict = {}
-    exec(stock, names)
-    scores, baseline = oracle(files, names["tops"], names["lefts"])
-    assert_scores_equal(names["scores"], scores, probabilities=False)
-    assert_scores_equal(names["drop"], baseline - scores, probabilities=False)
-    exec(registered, names)
+def about_the_rewritten_model(names):
+    scores, baseline = oracle(names["tops"], names["lefts"])
+    assert_scores_equal(names["scores"], scores, probabilities=True)
+    assert_scores_equal(names["drop"], baseline - scores, probabilities=True)
     feeds = {**names["feeds"], "occlusion_origin": names["origins"]}
-    [again] = names["session"].run([names["score"]], feeds)
-    assert_scores_equal(again.reshape(scores.shape), scores, probabilities=False)
+    [again] = names["session"].run([names["score"]], feeds)  # the second session, which has our kernels
+    assert_scores_equal(again.reshape(scores.shape), scores, probabilities=True)
+
+
+SLOW = ("demo",)
+"""Its example measures for a while, and is run by its own tests."""
+
+FURTHER = {"README.md": about_the_readme, "docs/rewritten-model.md": about_the_rewritten_model}
+
+
+@pytest.mark.parametrize("page", doc_pages.PAGES)
+def test_a_page_runs(page, here):
+    document = doc_pages.parse(page)
+    ran = sum(language in RUN for _, language in doc_pages.languages(document))
+    skipped = doc_pages.run(document)
+    assert len(skipped) <= len(doc_pages.skips(document)) <= ran
+    if page in FURTHER:
+        FURTHER[page](document.namespace)
+
+
+def test_what_does_not_run_is_marked_with_a_reason_and_counted():
+    marks = {page: doc_pages.skips(doc_pages.parse(page)) for page in doc_pages.PAGES}
+    for page, reasons in marks.items():
+        print(*(f"{page}: {reason}" for reason in reasons), sep="\n")
+        assert all(reason and len(reason) > 10 for reason in reasons), f"{page}: a mark without a reason"
+    assert {page: len(reasons) for page, reasons in marks.items() if reasons} == NOT_RUN
+
+
+def test_the_examples_in_the_help_run(here, tmp_path):
+    examples = []
+    for command in app.registered_commands:
+        text = " ".join(inspect.getdoc(command.callback).split())
+        found = re.search(r"Example: (krypton-onnx .*)", text)
+        assert found, f"{command.callback.__name__}: its help has no example"
+        examples += [] if command.callback.__name__ in SLOW else [found[1]]
+    shutil.copy("labels.txt", "names.txt")
+    page = tmp_path / "help.md"
+    page.write_text("```bash\n" + "\n".join(examples) + "\n```\n")
+    assert doc_pages.run(doc_pages.parse(page)) == []
+
+
+@pytest.mark.parametrize("page", doc_pages.PAGES)
+def test_commands_stand_in_fenced_blocks_which_are_run(page):
+    text = (doc_pages.ROOT / page).read_text()
+    unfenced = re.findall(r"^    (?:\$ )?(?:\S*/)?(?:krypton-onnx|pip|make|python3?) .*", text, re.M)
+    assert unfenced == []
+
+
+def test_a_page_that_is_wrong_is_found(here, tmp_path):
+    for block in (
+        "```python\nimport krypton_onnx as kx\nkx.nothing\n```",
+        "```bash\nkrypton-onnx explain model.onnx no.jpg -o map.png\n```",
+        "```bash\nmake everything\n```",
+        "```toml\nformat = 1\n[model]\npaht = 'model.onnx'\n```",
+        "```\nof no language\n```",
+        "```python\nprint('one')\n```\n<!-- prints -->\n```text\ntwo\n```",
+    ):
+        page = tmp_path / "page.md"
+        page.write_text(block + "\n")
+        with pytest.raises(AssertionError, match=r"page\.md:\d"):
+            doc_pages.run(doc_pages.parse(page))
+
+
+def test_presets_are_those_of_the_quick_start():
+    page = (doc_pages.ROOT / "docs" / "quick-start.md").read_text()
+    assert dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", page, re.M)) == {
+        name: preset.meaning for name, preset in PRESETS.items()
+    }
+
+
+def test_every_dependency_is_accounted_for():
+    page = (doc_pages.ROOT / "docs" / "dependencies.md").read_text()
+    project = tomllib.loads((doc_pages.ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    packages = {re.match(r"[\w-]+", one)[0] for one in itertools.chain(project["dependencies"], *extras.values())}
+    assert not {name for name in packages if not re.search(rf"(?<![\w-]){name}(?![\w-])", page)}
+    assert not {extra for extra in extras if f"`{extra}`" not in page}

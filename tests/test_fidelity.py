@@ -17,6 +17,7 @@ from krypton_onnx.numba_kernels.weights import columns_of
 from krypton_onnx.rewriter import rewrite_model
 from krypton_onnx.runtime.approximate import observe
 from krypton_onnx.runtime.fidelity import EXACT, Fidelity
+from krypton_onnx.runtime.occlusion import Occlusion
 from krypton_onnx.runtime.schedule import position_cost
 
 PATCH = (8, 8)
@@ -28,8 +29,7 @@ def session() -> kx.OcclusionSession:
 
 
 def question(session, **changes):
-    arguments = {"patch": 8, "stride": 2, "fill": 0.0, "region": None, "score": "output", "output": None} | changes
-    return session.question(scene(0), **arguments)
+    return session.question(scene(0), Occlusion(**{"patch": 8, "stride": 2} | changes))
 
 
 def test_thresholds_grow_with_the_reach_until_nothing_is_capped(session) -> None:
@@ -68,7 +68,7 @@ def test_scores_do_not_depend_on_which_positions_share_a_batch(name, light) -> N
     model = FAMILIES[name]()
     session = kx.OcclusionSession(model)
     image = example_image(model)
-    asked = session.question(image, 8, 6, 0.0, None, "output", None)
+    asked = session.question(image, Occlusion(8, 6))
     together, _ = observe(asked, Fidelity(0.9, light))
     apart, _ = observe(replace(asked, batch_size=1), Fidelity(0.9, light))
     np.testing.assert_allclose(apart, together, atol=0.02 * np.ptp(together) if light else 1e-6)

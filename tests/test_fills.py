@@ -104,7 +104,7 @@ def test_a_fill_cannot_change_the_image(case) -> None:
         (np.zeros((3, 4, 4)), r"fill of shape \(3, 4, 4\) does not fit"),
         (np.zeros((2, 3, *PATCH)), r"fill of shape \(2, 3, 5, 4\) does not fit"),
         ("grey", "fill is not made of numbers: 'grey'"),
-        ([[1], [1, 2]], "fill is not made of numbers"),
+        ([[1], [1, 2]], r"fill\[1\] of shape \(2,\) does not fit"),
         (None, "fill has values that are not finite"),
         (np.nan, "fill has values that are not finite"),
         ([0, np.inf, 0], "fill has values that are not finite"),

@@ -20,9 +20,10 @@ from krypton_onnx.runtime.approximate import _fitting
 from krypton_onnx.runtime.explain import Stop
 from krypton_onnx.runtime.fidelity import EXACT, Fidelity
 from krypton_onnx.runtime.frozen_twin import frozen_twin
+from krypton_onnx.runtime.occlusion import Occlusion
 from krypton_onnx.runtime.quality import ssim
 from krypton_onnx.runtime.question import materialize
-from krypton_onnx.runtime.scores import choose_targets
+from krypton_onnx.runtime.scores import Scored, choose_targets
 from krypton_onnx.runtime.setting import ladders
 
 FROZEN = Fidelity(frozen=True)
@@ -143,8 +144,7 @@ def transposed(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def asked(session: kx.OcclusionSession, model: onnx.ModelProto, **changes):
-    arguments = {"patch": 8, "stride": 2, "fill": 0.0, "region": None, "score": "output", "output": None}
-    return session.question(an_image(model), **(arguments | changes))
+    return session.question(an_image(model), Occlusion(**{"patch": 8, "stride": 2} | changes))
 
 
 def scores(ready, fidelity: Fidelity) -> np.ndarray:
@@ -174,7 +174,7 @@ def test_logits_of_the_twin_are_found() -> None:
     session = kx.OcclusionSession(model)
     plain = MODELS["squeeze_excite"]()
     image = np.ascontiguousarray(an_image(plain).transpose(0, 2, 3, 1))
-    question = session.question(image, 8, 2, 0.0, None, "logit", None)
+    question = session.question(image, Occlusion(8, 2), Scored("logit"))
     expected = scores(materialize(asked(kx.OcclusionSession(plain), plain)), FROZEN)
     np.testing.assert_allclose(scores(materialize(question), FROZEN), expected, atol=1e-4)
 
@@ -245,7 +245,7 @@ def test_refined_everywhere_it_is_exact(tuned) -> None:
 
 def test_without_a_tuning_freezing_is_tried_on_the_image_at_hand() -> None:
     session = kx.OcclusionSession(residual_blocks("Sigmoid", (SCENE, SCENE)))
-    question = session.question(scene(0), **ASKED, fill=0.0, region=None, score="output", output=None)
+    question = session.question(scene(0), Occlusion(**ASKED))
     ready = materialize(question)
     assert _fitting(ready, choose_targets(None, ready.baseline), Stop()).frozen
     with pytest.warns(UserWarning, match="without a tuning"):
@@ -258,7 +258,7 @@ def test_a_frozen_tuning_survives_json_and_an_older_one_is_read(tuned) -> None:
     tuning = tuned.tuning
     again = kx.Tuning.from_json(tuning.to_json())
     assert again == tuning and again.setting.fidelities[0].frozen
-    question = tuned.question(scene(0), **ASKED, fill=0.0, region=None, score="output", output=None)
+    question = tuned.question(scene(0), Occlusion(**ASKED))
     for fidelity, row in zip(tuning.setting.fidelities, tuning.thresholds, strict=True):
         assert len(row) == (1 if fidelity.reach is None else len(question.plan(fidelity.frozen).geometries))
     older = tuning.to_json().replace(', "frozen": true', "").replace(', "frozen": false', "")

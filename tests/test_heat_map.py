@@ -1,13 +1,11 @@
-"""HeatMap: what it holds, what it turns into, and where its cells are drawn."""
+"""HeatMap: what it holds, what it turns into. How it is drawn: test_picture.py."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from krypton_onnx.errors import ImageError, KryptonError
 from krypton_onnx.runtime.heat_map import HeatMap
 
 DROP = np.array([[0.0, 0.1, 0.2], [-0.1, 0.3, 0.0]], np.float32)
@@ -52,7 +50,7 @@ def test_to_dict_is_json_named_as_the_attributes():
     values = json.loads(json.dumps(heat_map.to_dict(), allow_nan=False))
     assert list(values) == [
         "scores", "baseline", "targets", "tops", "lefts", "patch", "stride", "mode",
-        "computed", "expected_ssim", "estimated_ssim", "complete", "note",
+        "computed", "expected_ssim", "estimated_ssim", "complete", "note", "frame", "predicted", "score_name", "mask",
     ]  # fmt: skip
     assert values["targets"] == [7, 3]
     assert values["patch"] == [4, 6]
@@ -65,84 +63,78 @@ def test_to_dict_is_json_named_as_the_attributes():
     np.testing.assert_array_equal(scores, heat_map.scores)
 
 
-def test_plot_centres_each_cell_on_its_patch():
-    figure = make().plot()
-    cells = figure.axes[0].images[0]
-    left, right, bottom, top = cells.get_extent()
-    # The first patch covers rows 0..3 and columns 0..5: its centre is (1.5, 2.5); cells are 2 x 5.
-    assert (top, left) == (1.5 - 1, 2.5 - 2.5)
-    assert (bottom, right) == (1.5 + 2 + 1, 2.5 + 10 + 2.5)
+# -- per pixel, extremes, files ------------------------------------------------------------------------------
 
 
-def test_plot_shows_the_drop_on_a_scale_centred_at_zero():
-    cells = make().plot().axes[0].images[0]
-    low, high = cells.get_clim()
-    assert low == -high and high == pytest.approx(0.3)
-    red, blue = cells.cmap(cells.norm(0.3)), cells.cmap(cells.norm(-0.3))
-    assert red[0] > red[2] and blue[2] > blue[0]
+def per_pixel_by_hand(values: np.ndarray, heat_map: HeatMap, mask: np.ndarray) -> np.ndarray:
+    """Pixel by pixel, patch by patch."""
+    height, width = heat_map.patch
+    total, weight = np.zeros((2, *heat_map.frame)), np.zeros((2, *heat_map.frame))
+    for target, row, col in np.ndindex(*values.shape):
+        if np.isnan(values[target, row, col]):
+            continue
+        for y, x in np.ndindex(height, width):
+            where = target, heat_map.tops[row] + y, heat_map.lefts[col] + x
+            total[where] += mask[y, x] * values[target, row, col]
+            weight[where] += mask[y, x]
+    with np.errstate(invalid="ignore"):
+        return np.where(weight > 0, total / weight, np.nan)
 
 
-def test_plot_of_a_target_without_any_drop_still_has_a_scale(tmp_path):
-    figure = make().plot(target=3)
-    assert figure.axes[0].images[0].get_clim() == (-1.0, 1.0)
-    figure.savefig(tmp_path / "flat.png")
+@pytest.mark.parametrize("of", ["drop", "score"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_per_pixel_is_the_mean_over_the_patches_that_hide_a_pixel(of, masked):
+    mask = np.random.default_rng(0).uniform(size=(4, 6)).astype(np.float32) if masked else None
+    if masked:
+        mask[0] = 0
+    drop = np.random.default_rng(1).normal(size=(2, 3)).astype(np.float32)
+    drop[1, 2] = np.nan
+    heat_map = make(drop, frame=(9, 18), mask=mask)
+    values = heat_map.drop if of == "drop" else heat_map.scores
+    expected = per_pixel_by_hand(values, heat_map, np.ones((4, 6)) if mask is None else mask)
+    found = heat_map.per_pixel(of)
+    assert found.dtype == np.float32 and found.shape == (2, 9, 18)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert np.isnan(found[:, 8]).all()  # where no patch reaches
 
 
-def test_cells_not_computed_are_not_drawn():
-    cells = partial().plot().axes[0].images[0]
-    assert np.ma.getmaskarray(cells.get_array())[1, 2]
-    assert cells.get_alpha()[1, 2] == 0 and cells.get_alpha()[0, 0] == 1
+def test_per_pixel_needs_the_size_of_the_image():
+    with pytest.raises(ImageError, match="size of its image"):
+        make().per_pixel()
+    with pytest.raises(ImageError, match="drop or score"):
+        make(frame=(9, 18)).per_pixel("predicted")
 
 
-def test_over_an_image_only_cells_that_matter_cover_it():
-    figure = make().plot(np.full((8, 16, 3), 200, np.uint8))
-    image, panel = figure.axes[:2]
-    grey, cells = panel.images
-    assert grey.get_array().shape == (8, 16, 3)
-    alpha = cells.get_alpha()
-    assert alpha[0, 0] == 0 < alpha[0, 1] < alpha[1, 1]
-    # Both panels show the whole image, though the cells do not reach its border.
-    assert panel.get_xlim() == image.get_xlim() == (-0.5, 15.5)
+def test_extremes_are_the_largest_drops_that_do_not_overlap():
+    drop = np.array([[0.5, 0.4, 0.1], [0.6, np.nan, 0.3]], np.float32)
+    first, second = make(drop, lefts=np.array([0, 6, 12])).extremes(count=2)
+    assert (first.row, first.col, first.top, first.left, first.bottom, first.right) == (1, 0, 2, 0, 6, 6)
+    assert first.drop == pytest.approx(0.6) and first.score == pytest.approx(0.3)
+    assert (second.row, second.col) == (0, 1)
+    assert len(make(drop, lefts=np.array([0, 6, 12])).extremes(count=9)) == 3
+    assert len(make(drop).extremes(count=9)) == 2  # at 0, 5 and 10 patches of width 6 overlap
+    with pytest.raises(ImageError, match="class 5 was not explained"):
+        make().extremes(5)
 
 
-def test_the_colour_bar_says_what_is_shown_and_what_its_sign_means():
-    figure = make().plot(score_name="probability", title="tea: 0.9")
-    label = figure.axes[-1].get_ylabel()
-    assert "drop of the probability when hidden" in label
-    assert "red: supports the class" in label and "blue: speaks against it" in label
-    assert figure.get_suptitle() == "tea: 0.9"
+def test_a_saved_map_is_the_same_when_loaded(tmp_path):
+    heat_map = make(
+        partial().drop[0], complete=False, note="stopped early", frame=(9, 18), score_name="logit", estimated_ssim=0.91,
+        predicted=np.array([[7, 3, 7], [7, 7, -1]]), mask=np.ones((4, 6), np.float32),
+    )  # fmt: skip
+    heat_map.save(tmp_path / "map.npz")
+    again = HeatMap.load(tmp_path / "map.npz")
+    assert json.dumps(again.to_dict()) == json.dumps(heat_map.to_dict())
+    for name in ("targets", "patch", "frame", "complete", "note", "mode", "expected_ssim"):
+        assert type(getattr(again, name)) is type(getattr(heat_map, name)), name
 
 
-@pytest.mark.parametrize("shape", [(8, 16), (8, 16, 1), (30, 8, 3)])
-def test_the_figure_is_saved_as_a_picture(tmp_path, shape):
-    path = tmp_path / "map.png"
-    make().plot(np.zeros(shape, np.uint8)).savefig(path)
-    with Image.open(path) as picture:
-        assert picture.format == "PNG"
-        assert len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 10
-
-
-@pytest.mark.parametrize(
-    ("image", "target", "message"),
-    [
-        (None, 5, r"class 5 was not explained; the targets are \[7, 3\]"),
-        (np.zeros((8, 16, 3), np.float32), None, "uint8"),
-        (np.zeros((8, 16, 4), np.uint8), None, r"\(8, 16, 4\)"),
-    ],
-)
-def test_what_cannot_be_drawn_is_named(image, target, message):
-    with pytest.raises(ValueError, match=message):
-        make().plot(image, target)
-
-
-def test_nothing_is_drawn_before_anything_is_computed():
-    with pytest.raises(ValueError, match="no position of the heat map is computed yet"):
-        make(np.full_like(DROP, np.nan)).plot()
-
-
-def test_drawing_leaves_pyplot_and_its_global_state_alone():
-    code = (
-        "import sys, runpy; names = runpy.run_path(sys.argv[1]); assert 'matplotlib' not in sys.modules; "
-        "names['make']().plot(); assert 'matplotlib.pyplot' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code, __file__], check=True)
+@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04broken", b"\x93NUMPY"])
+def test_what_is_no_saved_map_is_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "map.npz").write_bytes(content)
+    with pytest.raises(KryptonError, match=r"map\.npz: (no such file|not a heat map)"):
+        HeatMap.load(tmp_path / "map.npz")
+    np.savez(tmp_path / "other.npz", scores=np.zeros(3))
+    with pytest.raises(KryptonError, match="not a heat map"):
+        HeatMap.load(tmp_path / "other.npz")

@@ -149,7 +149,7 @@ def test_max_memory(command: str, files: tuple[Path, Path, Path]) -> None:
     model, image, out = files
     target = out.with_suffix(".png" if command == "explain" else ".onnx")
     arguments = [command, str(model), str(image), "-o", str(target), "--patch", "4", "--stride", "1"]
-    done = CliRunner().invoke(app, [*arguments, "--max-memory", "1MB"])
+    done = CliRunner().invoke(app, [*arguments, "--preset", "unit", "--max-memory", "1MB"])
     assert done.exit_code == 1 and not target.exists()
     lines = done.stderr.splitlines()
     assert len(lines) == 1 and "memory_budget of 1 MB is too small" in lines[0]

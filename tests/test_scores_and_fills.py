@@ -173,7 +173,7 @@ def test_scores_that_cannot_be_had() -> None:
     for arguments, message in [
         ({}, r"several outputs \(presence, logits\): choose one with output="),
         ({"output": "prob"}, "output 'prob': no such output; the model has: presence, logits"),
-        ({"score": "logits"}, "score must be one of output, logit, margin or a callable"),
+        ({"score": "logits"}, "score must be one of output, logit, margin, log-odds or a callable"),
         (
             {"score": lambda outputs: outputs["logits"][:, 0]},
             r"score returned shape \(\d+,\); expected \(N, classes\)",

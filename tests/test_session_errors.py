@@ -130,7 +130,7 @@ def session() -> kx.OcclusionSession:
         (IMAGE[:, :, :10], "wants 3 x 20 x 24 (channels, height, width): resize it"),
         (IMAGE[0].transpose(1, 2, 0), "wants 3 x 20 x 24 (channels, height, width)"),
         (IMAGE.astype(complex), "dtype complex128; expected float32"),
-        ("cat.png", "expected float32 in the model's input space"),
+        ("cat.png", "cat.png: no such file"),
         (None, "expected float32 in the model's input space"),
         ([[1, 2], [3]], "the image is not an array"),
         (np.where(IMAGE > 2, np.nan, IMAGE), "values that are not finite"),

@@ -278,14 +278,29 @@ ids = st.integers(0, 2**63 - 1)
 pixels = st.integers(1, 10**6)
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
 preparations = st.builds(
-    lambda numbers, **others: kx.Preparation(mean=numbers[0], std=numbers[1], **others),
+    lambda numbers, fitting, **others: kx.Preparation(mean=numbers[0], std=numbers[1], **fitting, **others),
     numbers=st.tuples(
         st.lists(finite, min_size=1, max_size=1).map(tuple),
         st.lists(finite.filter(bool), min_size=1, max_size=1).map(tuple),
     ),
-    size=st.none() | st.tuples(pixels, pixels), scale=st.none() | finite.filter(bool),
+    fitting=st.one_of(
+        st.fixed_dictionaries(
+            {"fit": st.sampled_from(["stretch", "pad"]), "size": st.none() | st.tuples(pixels, pixels)}
+        ),
+        st.fixed_dictionaries({"fit": st.just("crop"), "resize": st.none() | pixels}),
+    ),
+    resample=st.sampled_from(["nearest", "bilinear", "bicubic", "lanczos"]), padding=st.floats(0, 255),
+    window=st.none() | st.tuples(finite, finite.filter(lambda width: width > 0)), scale=st.none() | finite.filter(bool),
     channel_order=st.sampled_from(["rgb", "bgr", "gray"]), layout=st.sampled_from(["nchw", "nhwc"]),
 )  # fmt: skip
+fills = single | st.lists(single, min_size=1).map(tuple) | st.sampled_from(["mean", "black", "inpaint"])
+
+
+def several(each: list) -> tuple:
+    """Fills to average over; a tuple of numbers alone would be one a channel."""
+    return tuple(each) if any(isinstance(one, (str, tuple)) for one in each) else ((each[0],), *each[1:])
+
+
 specifications = st.builds(
     lambda quality, edges, **others: kx.ExplanationSpec(
         mode=quality[0], min_ssim=quality[1], **others,
@@ -296,7 +311,9 @@ specifications = st.builds(
     edges=st.none() | st.tuples(ids.map(lambda i: i // 2), pixels, pixels, pixels),
     model=texts, model_sha256=st.none() | st.binary(min_size=32, max_size=32).map(bytes.hex),
     image_input=st.none() | texts, preparation=st.none() | preparations, patch=pixels | st.tuples(pixels, pixels),
-    stride=pixels | st.tuples(pixels, pixels), fill=single | st.lists(single, min_size=1).map(tuple),
+    stride=pixels | st.tuples(pixels, pixels), fill=fills | st.lists(fills, min_size=2, max_size=3).map(several),
+    fill_space=st.sampled_from(["model", "pixel"]), fill_samples=st.integers(1, 256),
+    patch_shape=st.sampled_from(["rectangle", "ellipse", "masks/round.png", "/mask.npy"]),
     score=st.sampled_from(["output", "logit", "margin"]), output=st.none() | texts,
     targets=st.none() | ids | st.lists(ids, min_size=1).map(tuple), complete_exactly=st.booleans(), seed=ids,
     strict=st.booleans(), providers=st.none() | st.lists(texts, min_size=1).map(tuple),
@@ -332,7 +349,7 @@ def test_a_specification_cannot_be_changed_and_holds_plain_values(folder):
         ({"fill": np.zeros((3, 4, 4))}, r"fill must be .*: an array of shape \(3, 4, 4\) cannot be written"),
         ({"fill": float("nan")}, "fill must be a finite number"),
         ({"fill": 1e39}, "fill must be a finite number"),
-        ({"score": lambda outputs: outputs}, "score must be one of output, logit, margin: a function cannot be"),
+        ({"score": lambda outputs: outputs}, "one of output, logit, margin, log-odds: a function cannot be"),
         ({"score": "logits"}, "score must be one of .* did you mean logit"),
         ({"patch": 0}, "patch must be an integer or two"),
         ({"patch": None}, "patch must be an integer or two"),
@@ -354,7 +371,6 @@ def test_a_specification_cannot_be_changed_and_holds_plain_values(folder):
         ({"model": "\udc80.onnx"}, "model must be text that UTF-8 can hold"),
         ({"model_sha256": "abc"}, "model_sha256 must be 64 hexadecimal digits"),
         ({"preparation": {"mean": 0.5}}, "preparation must be a Preparation or None, got dict"),
-        ({"preparation": kx.Preparation(mean=(float("nan"),))}, "mean must be finite numbers"),
     ],
 )
 def test_what_cannot_be_right_or_cannot_be_saved_is_refused_in_one_line(arguments, message):
@@ -381,7 +397,7 @@ def written(folder: Path, **tables: str) -> Path:
     [
         ({"occlusion": "strde = 4"}, "'strde' is not a key of [occlusion]; did you mean stride?"),
         ({"model": 'path = "m"\nmode = "exact"'}, "'mode' is not a key of [model]; it belongs in [computing]"),
-        ({"score": "zzz = 1"}, "'zzz' is not a key of [score]; it has: score, output, targets"),
+        ({"score": "zzz = 1"}, "'zzz' is not a key of [score]; it has: score, activation, output, targets, top"),
         ({"oclusion": "patch = 3"}, "'oclusion' is not a table of a specification; did you mean [occlusion]?"),
         ({"top": "patch = 3"}, "'patch' is not a table of a specification; it belongs in [occlusion]"),
         ({"top": "model = 3", "model": ""}, "'model' must be a table: write [model] and its keys below"),

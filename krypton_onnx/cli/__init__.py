@@ -4,11 +4,14 @@ One command a module; each imports what computes only when it runs, so that help
 
 from __future__ import annotations
 
-from typing import Annotated
+import inspect as introspection
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
 from krypton_onnx import __version__
+from krypton_onnx.cli.bench import bench
 from krypton_onnx.cli.check import check
 from krypton_onnx.cli.console import OneLineErrors
 from krypton_onnx.cli.convert import convert
@@ -44,8 +47,13 @@ def krypton_onnx(
     """Occlusion heat maps of ONNX CNNs by incremental inference: which pixels does the score depend on?"""
 
 
-for command in (explain, tune, convert, check, inspect, demo):
-    app.command()(command)
+def _help(command: Callable[..., Any]) -> str:
+    """A command's docstring with a line a paragraph: the terminal breaks them where it ends."""
+    return "\n\n".join(" ".join(part.split()) for part in (introspection.getdoc(command) or "").split("\n\n"))
+
+
+for command in (explain, tune, convert, check, inspect, bench, demo):
+    app.command(help=_help(command))(command)
 
 
 def main() -> None:

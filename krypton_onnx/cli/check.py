@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from krypton_onnx.cli import options
-from krypton_onnx.cli.console import progress_bar, sizes
+from krypton_onnx.cli.console import sizes
+from krypton_onnx.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from rich.table import Table

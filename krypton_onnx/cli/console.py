@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from krypton_onnx.errors import KryptonError, one_line
 
+if TYPE_CHECKING:
+    from krypton_onnx.images.preparation import Preparation
+
 UNEXPECTED = "an error of krypton-onnx itself"
+INTERRUPTED = 130  # the exit code of what Ctrl-C ended, by convention
 TRACEBACK = "KRYPTON_ONNX_TRACEBACK"  # set in the environment, an unexpected error shows where it came from
 
 
@@ -32,15 +36,25 @@ class OneLineErrors(TyperGroup):
             except Exception as error:
                 # Typer's own ways to end have an exit code; on a broken pipe, where who reads has enough, it is quiet.
                 if hasattr(error, "exit_code") or isinstance(error, (typer.Abort, BrokenPipeError)):
+                    _suggest(error)
                     raise
                 if _is_interrupted(error):
                     raise KeyboardInterrupt from error
-                message = _in_one_line(error)
+                message = in_one_line(error)
                 if message is None:
                     raise
-        # Not through Rich, which would wrap the line and colour parts of it.
-        typer.echo(f"krypton-onnx: error: {message}", err=True)
+        show_error(message)
         raise typer.Exit(1)
+
+
+def _suggest(error: Any) -> None:
+    """Say what may have been meant by a word that is none of an option's."""
+    choice = re.search(r"'([^']*)' is not one of ('[^']*'(?:, '[^']*')*)\.?$", str(getattr(error, "message", "")))
+    if choice is not None:
+        from krypton_onnx.values import meant
+
+        word, words = choice[1], re.findall("'([^']*)'", choice[2])
+        error.message = f"{word!r} is not one of {', '.join(words)}{meant(word.lower(), words)}"
 
 
 def _is_interrupted(error: BaseException | None) -> bool:
@@ -52,7 +66,7 @@ def _is_interrupted(error: BaseException | None) -> bool:
     return False
 
 
-def _in_one_line(error: Exception) -> str | None:
+def in_one_line(error: Exception) -> str | None:
     """What to tell of an error; None where a traceback was asked for.
 
     A package of an extra may not be installed; all else that is not raised on purpose is a mistake of ours.
@@ -71,10 +85,25 @@ def _in_one_line(error: Exception) -> str | None:
     return f"{UNEXPECTED} ({type(error).__name__}: {one_line(error)[:300]}); please report it, with {TRACEBACK}=1 set"
 
 
+def error_line(message: str) -> str:
+    """As it is told."""
+    return f"krypton-onnx: error: {one_line(message)}"
+
+
+def warning_line(message: Warning | str) -> str:
+    """As it is told."""
+    return f"krypton-onnx: warning: {one_line(str(message))}"
+
+
+def show_error(message: str) -> None:
+    """One line on stderr."""
+    # Not through Rich, which would wrap the line and colour parts of it.
+    typer.echo(error_line(message), err=True)
+
+
 def show_warning(message: Warning | str) -> None:
     """One line on stderr."""
-    # Not through Rich, as errors.
-    typer.echo(f"krypton-onnx: warning: {one_line(str(message))}", err=True)
+    typer.echo(warning_line(message), err=True)  # not through Rich, as errors
 
 
 def misuse(option: str, message: str) -> NoReturn:
@@ -92,40 +121,9 @@ def ends(reasons: Sequence[str]) -> list[str]:
     return ["the incremental part ends at", *(f"  {reason}" for reason in reasons)] if reasons else []
 
 
-@contextmanager
-def progress_bar(label: str, quiet: bool = False, unit: str = "positions") -> Iterator[Callable[[int, int], None]]:
-    """A callable(done, total) that draws a bar with what is done per second and the time left, while the block
-    runs. Nothing is drawn when `quiet`, nor into a file or a pipe."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text("" if speed is None else f"{speed:,.{0 if speed >= 10 else 1}f} {unit}/s")
-
-    columns = (
-        label,
-        BarColumn(),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    hidden = quiet or not sys.stderr.isatty()
-    with warnings.catch_warnings(record=True) as caught:  # they would break the bar: they are shown after it
-        warnings.simplefilter("always", UserWarning)
-        try:
-            with Progress(*columns, console=Console(stderr=True), disable=hidden) as progress:
-                task = progress.add_task(label, total=None)
-                yield lambda done, total: progress.update(task, completed=done, total=total)
-        finally:
-            for warning in [] if quiet else caught:
-                show_warning(warning.message)
+def stored(preparation: Preparation | None, labels: Sequence[str] | None) -> list[str]:
+    """Lines that say what of pictures and classes is stored in a model."""
+    lines = [] if preparation is None else [f"stored, how the model wants its image: {preparation.describe()}"]
+    if labels:
+        lines.append(f"stored, the names of {len(labels)} classes, {labels[0]!r} to {labels[-1]!r}")
+    return lines

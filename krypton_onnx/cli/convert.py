@@ -8,18 +8,34 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from krypton_onnx.cli import options
-from krypton_onnx.cli.console import ends, sizes
+from krypton_onnx.cli.console import ends, sizes, stored
 from krypton_onnx.files import require_writable
+from krypton_onnx.labels import read_labels
 
 if TYPE_CHECKING:
     from krypton_onnx import ConversionReport
 
 
 def convert(
+    context: typer.Context,
     model: options.Model,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The rewritten model.")],
     input_shape: options.InputShape = None,
     image_input: options.ImageInput = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Names of the classes, stored in the model: text, one a line, or JSON."),
+    ] = None,
+    preset: options.PresetName = None,
+    preparation_file: options.PreparationFile = None,
+    fit: options.Fit = None,
+    resize: options.Resize = None,
+    resample: options.Resample = None,
+    window: options.Window = None,
+    scale: options.Scale = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    channel_order: options.Channels = None,
     check: Annotated[
         bool, typer.Option(help="Run both models on random images and compare them before writing.")
     ] = True,
@@ -28,16 +44,24 @@ def convert(
     """Rewrite a model for incremental inference.
 
     The result is one ONNX file that any ONNX Runtime can run: the original model, and beside it the same for
-    many occluded copies of an image at once.
+    many occluded copies of an image at once. How it wants its image, and the names of its classes, can be stored in it
+    (in one that is rewritten already, too), so that they are given once.
 
-    Example: krypton-onnx convert model.onnx -o model.krypton.onnx
+    Example: krypton-onnx convert model.onnx -o model.krypton.onnx --preset imagenet --labels names.txt
     """
-    shape, image_input = options.shape_and_input(input_shape, image_input)
+    from krypton_onnx.cli.preparing import PreparingOptions
+
+    preparing = PreparingOptions.of(context)
     require_writable(output)
+    names = None if labels is None else read_labels(labels)
 
     import krypton_onnx as kx
+    from krypton_onnx.runtime.preparing import stored_in
 
-    report = kx.convert(model, output, input_shape=shape, image_input=image_input, check=check)
+    report = kx.convert(
+        model, output, input_shape=preparing.input_shape, image_input=preparing.image_input, check=check,
+        preparation=preparing.unadapted(stored_in(model) if preparing.given else None), labels=names,
+    )  # fmt: skip
     if not quiet:
         typer.echo(_summary(report))
 
@@ -53,4 +77,4 @@ def _summary(report: ConversionReport) -> str:
             f"equal to the original on {report.checked_positions} occluded images, without our kernels: "
             f"largest difference {report.largest_difference:.1e}"
         )
-    return "\n".join([*lines, f"wrote {report.path}"])
+    return "\n".join([*lines, *stored(report.preparation, report.labels), f"wrote {report.path}"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from krypton_onnx.cli import options
-from krypton_onnx.cli.console import ends, sizes
+from krypton_onnx.cli.console import ends, sizes, stored
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -95,6 +95,7 @@ def _summary(inspection: Inspection) -> str:
         f"{inspection.incremental_share:.1%} of the convolutions' multiply-adds are incremental",
         *ends(inspection.end_reasons),
         *_others(inspection),
+        *stored(inspection.preparation, inspection.labels),
     ]
     return "\n".join(lines)
 

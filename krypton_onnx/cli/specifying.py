@@ -41,6 +41,7 @@ def specify(
     Exits with code 2 where options contradict each other. Warns where `model` is not the specified one.
     """
     from krypton_onnx import ExplanationSpec
+    from krypton_onnx.runtime.scores import ACTIVATED
 
     if base is None:
         assert model is not None  # a required argument where there is no specification
@@ -52,6 +53,13 @@ def specify(
     _refuse_quality(fields, mode)
     if mode != "approximate":
         values["min_ssim"] = None
+    # What is given takes the place of what the specification has, and cannot stand beside it.
+    if "targets" in values:
+        values["top"] = None
+    elif "top" in values:
+        values["targets"] = None
+    if values.get("score", base.score) not in ACTIVATED and "activation" not in values:
+        values["activation"] = None
     if model is not None:
         values |= {"model": str(model), "model_sha256": None}
     specified = replace(base, **values)

@@ -18,7 +18,6 @@ from krypton_onnx.runtime.policy import FROZEN_MARGIN, general_relations, worthw
 from krypton_onnx.runtime.question import FullyInferred, Materialized, Question, infer_fully, materialize
 from krypton_onnx.runtime.relation import Relation
 from krypton_onnx.runtime.schedule import positions_plan
-from krypton_onnx.runtime.scores import choose_targets
 from krypton_onnx.runtime.setting import SMALLEST_MAP, Setting, ladder
 from krypton_onnx.runtime.tuning import Tuning
 
@@ -47,7 +46,7 @@ def answer_approximately(question: Question, tuning: Tuning | None, promise: Pro
     """The map, by the tuning's setting; one is made up on the image at hand where there is none."""
     stop = Stop(question.time_budget)
     ready = _ready(question)
-    targets = choose_targets(question.targets, ready.baseline)
+    targets = question.chosen(ready.baseline)
     notes = []
     if question.engine.plan.refusal is not None:
         notes.append(f"computed by full inference: {question.engine.plan.refusal}")
@@ -87,7 +86,11 @@ def _work(ready: Materialized | FullyInferred, targets: tuple[int, ...], fidelit
     most, workers = ready.within_memory(fidelities)
     plans = [question.plan(fidelity.frozen) for fidelity in fidelities]
     tables = [fidelity.table(plan, grid.patch) for fidelity, plan in zip(fidelities, plans, strict=True)]
-    scorings = [Scoring(grid, question.patches, ready.runs(fidelity), targets) for fidelity in fidelities]
+    predicted = [np.full(grid.shape, -1, np.int64) for _ in fidelities]
+    scorings = [
+        Scoring(grid, question.patches, ready.runs(fidelity), targets, classes)
+        for fidelity, classes in zip(fidelities, predicted, strict=True)
+    ]
 
     def batches(number: int, cells: np.ndarray) -> list[np.ndarray]:
         return positions_plan(plans[number], grid, cells, tables[number], most, workers)
@@ -96,7 +99,7 @@ def _work(ready: Materialized | FullyInferred, targets: tuple[int, ...], fidelit
         number, cells = batch
         return scorings[number](cells)
 
-    return Work(batches, score, workers, question.pool)
+    return Work(batches, score, workers, question.pool, tuple(predicted), question.scorer.name)
 
 
 def _fitting(ready: Materialized, targets: tuple[int, ...], stop: Stop) -> Fidelity:
@@ -137,7 +140,7 @@ def observe(question: Question, fidelity: Fidelity) -> tuple[np.ndarray, float]:
     """The whole map of the predicted class at one fidelity, float32 (rows, columns), and its seconds."""
     started = time.perf_counter()
     ready = _ready(question)
-    targets = choose_targets(question.targets, ready.baseline)[:1]
+    targets = question.chosen(ready.baseline)[:1]
     work = _work(ready, targets, (fidelity,))
     stop = Stop()
     scores = _scores(work, 0, np.arange(question.grid.positions), len(targets), stop)

@@ -35,12 +35,17 @@ class Goal:
 
 @dataclass(frozen=True)
 class Work:
-    """How scores are computed. plan: (fidelity, cells) -> batches of cells; score: (fidelity, cells) -> (n, T)."""
+    """How scores are computed. plan: (fidelity, cells) -> batches of cells; score: (fidelity, cells) -> (n, T).
+
+    predicted : per fidelity, int64 (rows, columns), the class of the largest score where it was computed, else -1.
+    """
 
     plan: Callable[[int, np.ndarray], list[np.ndarray]]
     score: Callable[[Batch], np.ndarray]
     workers: int
     pool: Pool | None = None  # whose threads; None: new ones
+    predicted: tuple[np.ndarray, ...] = ()
+    score_name: str = "score"
 
 
 class DrillDown:
@@ -188,6 +193,13 @@ class DrillDown:
             self._on_update(heat_map)
         return heat_map
 
+    def _predicted(self) -> np.ndarray:
+        """int64 (rows, columns): by the best fidelity that was computed, -1 where none was."""
+        best = np.full(self._grid.shape, -1, np.int64)
+        for classes in self._work.predicted:
+            best = np.where(classes < 0, best, classes)
+        return np.where(self._computed(), best, -1)
+
     def _heat_map(self, note: str, complete: bool) -> HeatMap:
         grid = self._grid
         checked = ~np.isnan(self._checked[0])
@@ -202,5 +214,6 @@ class DrillDown:
             scores=scores.astype(np.float32), baseline=self._baseline, targets=self._targets,
             tops=grid.tops, lefts=grid.lefts, patch=grid.patch, stride=grid.stride, mode="approximate",
             computed=self._computed(), expected_ssim=self._expected, estimated_ssim=self._estimate,
-            complete=complete, note=note,
+            complete=complete, note=note, frame=grid.frame, predicted=self._predicted(),
+            score_name=self._work.score_name, mask=grid.mask,
         )  # fmt: skip

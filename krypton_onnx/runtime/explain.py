@@ -16,8 +16,9 @@ from threadpoolctl import threadpool_limits
 from krypton_onnx.errors import KryptonError
 from krypton_onnx.forking import generation, native, reset_in_children
 from krypton_onnx.runtime.batching import Batch
-from krypton_onnx.runtime.grid import Grid, Patches
+from krypton_onnx.runtime.grid import Grid
 from krypton_onnx.runtime.heat_map import HeatMap
+from krypton_onnx.runtime.patches import Patches
 from krypton_onnx.runtime.pool import Pool
 
 B = TypeVar("B")
@@ -27,11 +28,15 @@ RunBatch = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # tops, l
 class MapInProgress:
     """Scores as they arrive; written by the thread that collects, never by the workers."""
 
-    def __init__(self, grid: Grid, targets: Sequence[int], baseline: np.ndarray, mode: str) -> None:
+    def __init__(
+        self, grid: Grid, targets: Sequence[int], baseline: np.ndarray, mode: str, score_name: str = "score"
+    ) -> None:
         self.grid = grid
         self.targets = tuple(targets)
         self.baseline = np.ascontiguousarray(baseline[list(targets)], dtype=np.float32)
         self.mode = mode
+        self.score_name = score_name
+        self.predicted = np.full(grid.shape, -1, np.int64)  # written by the workers, each at cells of its own
         self.scores = np.full((len(self.targets), *grid.shape), np.nan, np.float32)
         self.computed = np.zeros(grid.shape, bool)
 
@@ -45,6 +50,8 @@ class MapInProgress:
             scores=self.scores.copy(), baseline=self.baseline, targets=self.targets, tops=self.grid.tops,
             lefts=self.grid.lefts, patch=self.grid.patch, stride=self.grid.stride, mode=self.mode,
             computed=self.computed.copy(), complete=bool(self.computed.all()), note=note,
+            frame=self.grid.frame, mask=self.grid.mask,
+            predicted=np.where(self.computed, self.predicted, -1), score_name=self.score_name,
         )  # fmt: skip
 
 
@@ -71,20 +78,24 @@ class Stop:
 
 @dataclass(frozen=True)
 class Scoring:
-    """Scores of positions: what hides the image there, and the run that infers it."""
+    """Scores of positions: what hides the image there, and the run that infers it.
+
+    predicted : int64 (rows, columns), where the class of the largest score is written.
+    """
 
     grid: Grid
     patches: Patches
     run: RunBatch
     targets: tuple[int, ...]
+    predicted: np.ndarray
 
     def __call__(self, cells: np.ndarray) -> np.ndarray:
         """float32 (n, T) of cells, int64 (n,): row * columns + column."""
         rows, columns = np.divmod(cells, len(self.grid.lefts))
         tops, lefts = np.ascontiguousarray(self.grid.tops[rows]), np.ascontiguousarray(self.grid.lefts[columns])
-        # float64: the mean over K fills must not depend on their order
-        each = [self.run(tops, lefts, fill)[:, list(self.targets)] for fill in self.patches(tops, lefts)]
-        return np.asarray(np.mean(each, axis=0, dtype=np.float64), np.float32)
+        scores = self.patches.mean([self.run(tops, lefts, fill) for fill in self.patches(tops, lefts)])
+        self.predicted.reshape(-1)[cells] = scores.argmax(axis=1)
+        return scores[:, list(self.targets)]
 
 
 def run_batches(
@@ -193,7 +204,7 @@ def fill_parts(
     stop = Stop(time_budget)
     whole = True
     for part in parts:
-        score = Scoring(grid, patches, part.run, progress_map.targets)
+        score = Scoring(grid, patches, part.run, progress_map.targets, progress_map.predicted)
         whole = run_batches(part.batches, score, part.workers, stop, add, begun=done > 0, pool=pool)
         if not whole:
             break

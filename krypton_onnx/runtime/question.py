@@ -17,9 +17,10 @@ from krypton_onnx.runtime.engine import Engine, Views
 from krypton_onnx.runtime.explain import MapInProgress, Part, RunBatch, fill_parts
 from krypton_onnx.runtime.fidelity import EXACT, Fidelity
 from krypton_onnx.runtime.full_inference import FullInference, Unrewritten
-from krypton_onnx.runtime.grid import Grid, Patches
+from krypton_onnx.runtime.grid import Grid
 from krypton_onnx.runtime.heat_map import HeatMap
 from krypton_onnx.runtime.memory import return_free_pages
+from krypton_onnx.runtime.patches import Patches
 from krypton_onnx.runtime.pool import Pool
 from krypton_onnx.runtime.schedule import NAIVE_BATCH
 from krypton_onnx.runtime.scores import Scorer, choose_targets
@@ -38,6 +39,7 @@ class Question:
     scorer: Scorer
     targets: int | Sequence[int] | None
     workers: int
+    top: int | None = None
     batch_size: int | None = None
     time_budget: float | None = None
     memory_budget: int | None = None
@@ -76,11 +78,14 @@ class Question:
         height, width = self.image.shape[2:] if self.engine.plan.layout == "NCHW" else self.image.shape[1:3]
         return int(height), int(width)
 
+    def chosen(self, baseline: np.ndarray) -> tuple[int, ...]:
+        """The class ids to explain. baseline: float32 (classes,) of the unoccluded image."""
+        return choose_targets(self.targets, baseline, self.top)
+
     def answer(self, mode: str, baseline: np.ndarray, parts: Iterable[Part]) -> HeatMap:
         """The map, by running every part. baseline: float32 (classes,) of the unoccluded image."""
-        chosen = choose_targets(self.targets, baseline)
         return fill_parts(
-            MapInProgress(self.grid, chosen, baseline, mode), parts, self.patches,
+            MapInProgress(self.grid, self.chosen(baseline), baseline, mode, self.scorer.name), parts, self.patches,
             self.time_budget, self.progress, self.on_update, self.pool,
         )  # fmt: skip
 
@@ -174,6 +179,12 @@ def check_min_ssim(min_ssim: object) -> None:
     number = isinstance(min_ssim, (int, float, np.floating)) and not isinstance(min_ssim, bool)
     if not (number and 0 < min_ssim <= 1):  # type: ignore[operator]
         raise ImageError(f"min_ssim must be a number above 0 and at most 1, got {min_ssim!r}")
+
+
+def check_top(top: object) -> None:
+    """Raises ImageError where it is neither None nor an integer of at least 1."""
+    if top is not None and not (isinstance(top, (int, np.integer)) and not isinstance(top, bool) and top >= 1):
+        raise ImageError(f"top must be an integer of at least 1 or None, got {top!r}")
 
 
 def check_seed(seed: object) -> None:

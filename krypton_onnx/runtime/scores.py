@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +15,30 @@ from krypton_onnx.runtime.heat_map import HeatMap
 from krypton_onnx.tolerance import is_noise
 
 Score = str | Callable[[Mapping[str, np.ndarray]], np.ndarray]
-SCORES = ("output", "logit", "margin")
+SCORES = ("output", "logit", "margin", "log-odds")
+ACTIVATIONS = ("softmax", "sigmoid")
+ACTIVATED = ("output", "log-odds")  # the scores that an activation can be asked for with
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The arguments of OcclusionSession.explain that say which number of a class is mapped; see there."""
+
+    score: Score = "output"
+    activation: str | None = None
+    output: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ImageError where the score or the activation is unknown, or one makes no sense with the other."""
+        score, activation = self.score, self.activation
+        if not callable(score) and not (isinstance(score, str) and score in SCORES):
+            raise ImageError(f"score must be one of {', '.join(SCORES)} or a callable, got {score!r}")
+        if activation is None:
+            return
+        if not (isinstance(activation, str) and activation in ACTIVATIONS):
+            raise ImageError(f"activation must be one of {', '.join(ACTIVATIONS)} or None, got {activation!r}")
+        if score not in ACTIVATED:
+            raise ImageError(f"activation={activation!r} has no meaning with score={_name_of(score)!r}: leave it out")
 
 
 class Scorer:
@@ -23,28 +47,40 @@ class Scorer:
     `tensors(incremental)` are the tensors it needs, by the names of the incremental or of the base part.
     """
 
-    def __init__(self, plan: Plan, score: Score, output: str | None) -> None:
-        """Raises ImageError where the score is unknown or the output ambiguous."""
-        if not callable(score) and not (isinstance(score, str) and score in SCORES):
-            raise ImageError(f"score must be one of {', '.join(SCORES)} or a callable, got {score!r}")
+    def __init__(self, plan: Plan, scored: Scored) -> None:
+        """Raises ImageError where the output is ambiguous, or has an activation already, or none to undo."""
+        score, output = scored.score, scored.output
         if output is not None and output not in plan.outputs:
             raise ImageError(f"output '{output}': no such output; the model has: {', '.join(plan.outputs)}")
         if output is None and not callable(score) and len(plan.outputs) > 1:
             names = ", ".join(plan.outputs)
             raise ImageError(f"the model has several outputs ({names}): choose one with output= (--model-output NAME)")
         self._plan = plan
+        self._scored = scored
         self._score = score
         self._output = output or plan.outputs[0]
+        self._activated = self._output in plan.logits
+        if self._activated and scored.activation is not None:
+            raise ImageError(
+                f"output '{self._output}' comes out of a softmax or sigmoid already: "
+                "leave activation= (--activation) out"
+            )
+        if score == "log-odds" and not self._activated and scored.activation is None:
+            raise ImageError(
+                f"score='log-odds': output '{self._output}' is no probability of the model's own: say which one its "
+                "values are made, by activation='softmax' or 'sigmoid' (--activation)"
+            )
 
     def of_twin(self, plan: Plan) -> Scorer:
         """The same scores of the same model, rewritten in another way."""
-        return Scorer(plan, self._score, self._output)
+        return Scorer(plan, replace(self._scored, output=self._output))
 
     def tensors(self, base: bool, unoccluded: str = "") -> tuple[str, ...]:
         """Names to fetch. base: of the base pass, whose outputs carry the prefix `unoccluded`."""
         if callable(self._score):
             return tuple((unoccluded if base else "") + name for name in self._plan.outputs)
-        if self._score in ("logit", "margin") and self._output in self._plan.logits:
+        own = (unoccluded if base else "") + self._output
+        if self._score != "output" and self._activated:
             name = self._plan.logits[self._output][1 if base else 0]
             if not name:
                 raise ImageError(
@@ -52,8 +88,9 @@ class Scorer:
                     "pass score='output' or a callable"
                 )
             # A logit that is an output itself carries the prefix too, which the full model does not know.
-            return (name if unoccluded else name.removeprefix(UNOCCLUDED),)
-        return ((unoccluded if base else "") + self._output,)
+            logit = name if unoccluded else name.removeprefix(UNOCCLUDED)
+            return (logit, own) if self._score == "log-odds" else (logit,)
+        return (own,)
 
     @property
     def output(self) -> str:
@@ -63,17 +100,22 @@ class Scorer:
     @property
     def saturates(self) -> bool:
         """True where what is scored comes out of a Softmax or Sigmoid."""
-        return self._score == "output" and self._output in self._plan.logits
+        return self._score == "output" and (self._activated or self._scored.activation is not None)
+
+    @property
+    def name(self) -> str:
+        """What the score is, for a picture."""
+        return "probability" if self.saturates else _name_of(self._score)
 
     def of_one(self, values: Sequence[np.ndarray]) -> np.ndarray:
         """As a call, of the tensors of one image, whose first axis need not be the batch: float32 (1, classes)."""
         if callable(self._score):
             return self._called(values, 1)
-        value = np.asarray(values[0], np.float32)
-        scores = self([value.reshape(1, -1) if value.ndim < 2 else value])
+        arrays = [np.asarray(value, np.float32) for value in values]
+        scores = self([value.reshape(1, -1) if value.ndim < 2 else value for value in arrays])
         if len(scores) != 1:
             raise ImageError(
-                f"output '{self._output}' has shape {value.shape} for one image, not (1, classes): "
+                f"output '{self._output}' has shape {arrays[0].shape} for one image, not (1, classes): "
                 "pass score=callable(outputs)"
             )
         return scores
@@ -94,15 +136,66 @@ class Scorer:
         """float32 (N, classes) from the fetched tensors, in the order of `tensors`."""
         if callable(self._score):
             return self._called(values, len(values[0]))
-        value = np.asarray(values[0], np.float32)
+        tables = [self._table(value) for value in values]
+        if self._score == "margin":
+            return _margin(tables[0])
+        if self._score == "log-odds":
+            return _log_odds(tables[0], self._scored.activation, *tables[1:])
+        if self._scored.activation is not None:
+            return _activated(self._scored.activation, tables[0])
+        return tables[0]
+
+    def _table(self, value: np.ndarray) -> np.ndarray:
+        """As float32 (N, classes)."""
+        value = np.asarray(value, np.float32)
         if value.ndim == 1:
             value = value[:, None]
         if int(np.prod(value.shape[2:])) != 1:
             raise ImageError(
                 f"output '{self._output}' has shape {value.shape}, not (N, classes): pass score=callable(outputs)"
             )
-        scores = value.reshape(value.shape[0], value.shape[1])
-        return _margin(scores) if self._score == "margin" else scores
+        return value.reshape(value.shape[0], value.shape[1])
+
+
+def _name_of(score: Score) -> str:
+    return score if isinstance(score, str) else getattr(score, "__name__", type(score).__name__)
+
+
+def _activated(name: str, logits: np.ndarray) -> np.ndarray:
+    """Probabilities, float32 (N, classes), of what a model gives without them."""
+    # SciPy's functions take a while to import, and most scores need none.
+    from scipy.special import expit, softmax
+
+    wide = logits.astype(np.float64)
+    return (softmax(wide, axis=1) if name == "softmax" else expit(wide)).astype(np.float32)
+
+
+def _log_odds(logits: np.ndarray, activation: str | None, probabilities: np.ndarray | None = None) -> np.ndarray:
+    """log p / (1 - p) of each class, from the logits, so that it stays a number where p is rounded to 1.
+
+    Of a sigmoid they are the logits; of a softmax, a logit minus the log of the sum of exponentials of all others.
+    probabilities : what the model itself makes of the logits, which tells by which of the two.
+    """
+    from scipy.special import expit
+
+    wide = logits.astype(np.float64)
+    if activation == "sigmoid":
+        return logits
+    rows, best = np.arange(len(wide)), wide.argmax(axis=1)
+    largest = wide[rows, best][:, None]
+    exponentials = np.exp(wide - largest)
+    with np.errstate(divide="ignore"):  # of a single class, whose odds are infinite
+        # The best class is among the others of every other one, so nothing cancels; its own others are summed anew.
+        others = largest + np.log(exponentials.sum(axis=1, keepdims=True) - exponentials)
+        rest = wide.copy()
+        rest[rows, best] = -np.inf
+        second = np.maximum(rest.max(axis=1), np.finfo(np.float64).min)
+        others[rows, best] = second + np.log(np.exp(rest - second[:, None]).sum(axis=1))
+    by_softmax = wide - others
+    if probabilities is None:
+        return by_softmax.astype(np.float32)
+    errors = [np.abs(expit(odds) - probabilities).max(initial=0.0) for odds in (by_softmax, wide)]
+    return by_softmax.astype(np.float32) if errors[0] <= errors[1] else logits
 
 
 def _margin(scores: np.ndarray) -> np.ndarray:
@@ -117,11 +210,22 @@ def _margin(scores: np.ndarray) -> np.ndarray:
     return scores - others
 
 
-def choose_targets(targets: int | Sequence[int] | None, baseline: np.ndarray) -> tuple[int, ...]:
-    """Class ids; None is the class predicted for the unoccluded image. Raises ImageError where one is out of range."""
+def choose_targets(
+    targets: int | Sequence[int] | None, baseline: np.ndarray, top: int | None = None
+) -> tuple[int, ...]:
+    """Class ids; None is the class predicted for the unoccluded image, or the `top` ones of the largest scores.
+
+    Raises ImageError where one is out of range.
+    """
     classes = len(baseline)
     if not classes:
         raise ImageError("there are no classes: the output has no values")
+    if top is not None:
+        if targets is not None:
+            raise ImageError("top and targets are both given: name the classes, or ask for the best ones")
+        if top > classes:
+            raise ImageError(f"top={top}: the model has {classes} class{'es' if classes > 1 else ''}")
+        return _finite(tuple(int(one) for one in np.argsort(-baseline, kind="stable")[:top]), baseline)
     if targets is None:
         return _finite((int(np.argmax(baseline)),), baseline)
     several = isinstance(targets, Iterable) and not isinstance(targets, (str, np.ndarray))

@@ -15,7 +15,8 @@ import onnx
 import onnxruntime as ort
 
 from krypton_onnx.errors import ImageError, ModelError, NotRewritable
-from krypton_onnx.forking import abandon, forget_in_children, native
+from krypton_onnx.forking import abandon, forget_in_children
+from krypton_onnx.images.preparation import Preparation
 from krypton_onnx.rewriter import Plan, Source, load_model, plan_of, rewrite_model
 from krypton_onnx.rewriter.emitter import ORIGIN, PATCH, THRESHOLD
 from krypton_onnx.rewriter.normalize import find_image_input, graph_inputs, input_dims
@@ -25,28 +26,35 @@ from krypton_onnx.rewriter.unrewritten import unrewritten_plan
 from krypton_onnx.rewriter.weights import as_bytes
 from krypton_onnx.runtime.engine import Engine, SessionSettings
 from krypton_onnx.runtime.exact import answer_exactly, answer_naively
+from krypton_onnx.runtime.fills.words import Fill, needs_preparation
 from krypton_onnx.runtime.full_inference import FullInference, Unrewritten
-from krypton_onnx.runtime.grid import Fill, Patches, make_grid
+from krypton_onnx.runtime.grid import make_grid
 from krypton_onnx.runtime.heat_map import HeatMap
 from krypton_onnx.runtime.images import InputSpec, as_batch, as_type, channels_first, other_feeds, split_feeds
+from krypton_onnx.runtime.occlusion import Occlusion
+from krypton_onnx.runtime.patches import Patches
 from krypton_onnx.runtime.pool import Pool
+from krypton_onnx.runtime.preparing import AnyImage, Pictured
 from krypton_onnx.runtime.question import (
     Question,
     check_callbacks,
     check_limits,
     check_min_ssim,
     check_seed,
+    check_top,
 )
 from krypton_onnx.runtime.run_size import RunSize
-from krypton_onnx.runtime.scores import Score, Scorer, warn_of_noise
+from krypton_onnx.runtime.scores import Score, Scored, Scorer, warn_of_noise
+from krypton_onnx.runtime.stand_in import StandIn
 from krypton_onnx.runtime.transport import packed, unpacked
 from krypton_onnx.runtime.tuning import Specification, Tuning, specification, stored_tuning
 
 CANNOT_LOAD = "ONNX Runtime cannot load the model"  # so begin errors of loading
 MODES = ("naive", "exact", "approximate")
+DEFAULT_OCCLUSION, DEFAULT_SCORED = Occlusion(), Scored()
 
 
-class OcclusionSession:
+class OcclusionSession(StandIn, Pictured):
     """Occlusion explanations of one ONNX model.
 
     model : path, bytes or ModelProto; original or rewritten.
@@ -55,6 +63,8 @@ class OcclusionSession:
     image_input : name of the image input, where several inputs could be it.
     strict : no Winograd convolution, whose rounding errors are larger: a fifth of the tolerance of exact mode
         (`krypton_onnx.tolerance`), at up to twice the time.
+    preparation : how pictures become the model's input: a Preparation, or the name of a preset
+        (`krypton_onnx.images.presets`); None is the one stored with the model, if any. Arrays need none.
 
     Raises ModelError where the model cannot be read, understood or loaded. Safe to use from several threads, which
     share its threads, and in forked processes. It can be pickled, with what can be read of `sess_options`: entries,
@@ -69,6 +79,7 @@ class OcclusionSession:
         provider_options: Sequence[dict] | None = None,
         image_input: str | None = None,
         strict: bool = False,
+        preparation: Preparation | str | None = None,
     ) -> None:
         named = [providers] if isinstance(providers, str) else providers
         chosen = tuple(named) if named is not None else ("CPUExecutionProvider",)
@@ -103,6 +114,7 @@ class OcclusionSession:
         self._original: ort.InferenceSession | None = None
         self._tuning: Tuning | None = None
         self._stored_tuning = stored_tuning(loaded)
+        self._remember(loaded, preparation)
         self._lock = threading.Lock()
         self._pool = Pool(self._settings.workers)
         self._run_size = RunSize()
@@ -125,11 +137,13 @@ class OcclusionSession:
         """NCHW or NHWC: how the image input is laid out."""
         return self._layout
 
-    def run(self, output_names: Sequence[str] | None, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """The original model, unchanged: as onnxruntime.InferenceSession.run."""
-        session = self._engine(None).full(False) if self._plan is not None else self._original_session()
-        with native():
-            return session.run(output_names, dict(feeds))
+    @property
+    def rewritten(self) -> bool:
+        """Whether the model is one that `convert` wrote, not an original."""
+        return self._plan is not None
+
+    def _inference_session(self) -> ort.InferenceSession:
+        return self._engine(None).full(False) if self._plan is not None else self._original_session()
 
     def _original_session(self) -> ort.InferenceSession:
         with self._lock:
@@ -160,7 +174,7 @@ class OcclusionSession:
 
     def explain(
         self,
-        image: np.ndarray | Mapping[str, np.ndarray],
+        image: AnyImage,
         targets: int | Sequence[int] | None = None,
         patch: int | tuple[int, int] = 16,
         stride: int | tuple[int, int] = 4,
@@ -177,29 +191,49 @@ class OcclusionSession:
         on_update: Callable[[HeatMap], None] | None = None,
         memory_budget: int | None = None,
         complete_exactly: bool = True,
+        *,
+        activation: str | None = None,
+        top: int | None = None,
+        fill_space: str = "model",
+        fill_samples: int = 8,
+        patch_shape: str | np.ndarray = "rectangle",
     ) -> HeatMap:
         """An occlusion map of one image.
 
         image : float32 (C, H, W), (1, C, H, W) or the model's own layout (which wins where ambiguous), in the
-            model's input space; or {input: array} for models with more inputs.
-        targets : class ids; None is the class predicted for the unoccluded image.
+            model's input space; or {input: array} for models with more inputs. Where the session has a preparation, a
+            picture instead: the path of a file (PNG, JPEG, TIFF, DICOM, ...) or a Pillow image.
+        targets : class ids; None is the class predicted for the unoccluded image. top : or the so many best classes of
+            the unoccluded image, for the price of one.
         patch, stride : pixels, int or (height, width). The grid holds every position where the patch fits.
-        fill : number, per channel, (C, h, w), or callable(image, top, left, height, width) -> (C, h, w) or
-            (K, C, h, w) to average the score over K fills; in the model's input space. It is called from several
-            threads, in no particular order; its image is read-only.
+        fill : what hides the pixels: a number, one a channel, (C, h, w), or a word: "mean" (the mean of every channel
+            of this image), "black", "white", "gray" (pixel values 0, 255, 127.5; need a preparation), "blur" (the image
+            blurred by a Gaussian with sigma half the patch's height and width), "inpaint" (what goes on smoothly from
+            the pixels around, as scikit-image's inpaint_biharmonic has it), "surroundings" (patches of the image that
+            touch the hidden one); or callable(image, top, left, height, width) -> (C, h, w) or (K, C, h, w) to average
+            the score over K fills; it is called from several threads, in no particular order; its image is read-only.
+            A list with a word, a function or a list in it is several fills: the score is the mean over them.
+        fill_space : "model" (numbers of fill are the model's own, after the preparation) or "pixel" (pixel values, 0 to
+            255, one or red, green and blue; needs a preparation). fill_samples : patches that "surroundings" averages
+            over, drawn by (seed, top, left); a map takes as many times as long.
+        patch_shape : "rectangle", "ellipse" (the one inscribed in the patch; pixels whose centre it covers), or a mask
+            (h, w) from 0 to 1: mask * fill + (1 - mask) * image stands in the patch's place.
         region : (top, left, bottom, right) to explain only there.
         mode : "naive" (full inference), "exact" (incremental; equal up to float rounding) or "approximate": many
             times faster, and its SSIM to the exact map at least `min_ssim`, by what `tune` found (docs/quality.md).
             Where nothing of the model is incremental, or full inference turns out to be faster, exact maps are computed
             by it, and their note says so.
         min_ssim : of an approximate map, in (0, 1]; None is the tuned one, 0.9 where nothing was tuned.
-        score : "output", "logit" (before the last Softmax / Sigmoid), "margin" (logit minus the largest other), or
+        score : "output" (as the model gives it), "logit" (before the last Softmax / Sigmoid), "margin" (logit minus the
+            largest other), "log-odds" (log p / (1 - p), from the logits: it moves where a probability is saturated), or
             callable({output: array}) -> (N, classes). A model that is not rewritten runs one image at a time: the
             callable then gets the outputs of one, of whatever shape, and N is 1.
+        activation : "softmax" or "sigmoid", of an output of raw logits: its probabilities are the score "output", and
+            theirs the log-odds. Never guessed.
         output : its name, where the model has several.
         batch_size : most positions of one run; None chooses.
         time_budget : seconds after which no further batch starts; the map is then not complete. Ctrl-C does the same.
-        seed : of the cells at which an approximate map is checked.
+        seed : of the cells at which an approximate map is checked, and of what fill="surroundings" draws.
         progress : callable(done, total), positions. on_update : callable(heat_map), as the map fills.
         memory_budget : bytes that the process may take while the map is computed; batches are made as small as that
             asks for, and ImageError is raised, before views are made, where not one position fits. To create the
@@ -207,8 +241,8 @@ class OcclusionSession:
         complete_exactly : compute an approximate map exactly where its estimated SSIM stays below min_ssim.
 
         Raises ImageError where the image or an argument is at fault, ModelError where the model is. Warns where an
-        approximate map has no tuning to go by, where a map's range is no more than rounding, and once a session where
-        the model is not rewritten.
+        approximate map has no tuning to go by, where a map's range is no more than rounding, where a fill looks like a
+        pixel value and is not said to be one, and once a session where the model is not rewritten.
         """
         if mode not in MODES:
             raise ImageError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
@@ -218,11 +252,14 @@ class OcclusionSession:
                 raise ImageError(f"min_ssim has no meaning in mode={mode!r}: only an approximate map is judged by it")
         check_limits(batch_size, time_budget, memory_budget)
         check_seed(seed)
+        check_top(top)
         check_callbacks(progress=progress, on_update=on_update)
+        occlusion = Occlusion(patch, stride, fill, fill_space, fill_samples, patch_shape, region, seed)
+        scored = Scored(score, activation, output)
         question = replace(
-            self.question(image, patch, stride, fill, region, score, output),
-            targets=targets, batch_size=batch_size, time_budget=time_budget, memory_budget=memory_budget, seed=seed,
-            progress=progress, on_update=on_update,
+            self.question(image, occlusion, scored),
+            targets=targets, top=top, batch_size=batch_size, time_budget=time_budget, memory_budget=memory_budget,
+            seed=seed, progress=progress, on_update=on_update,
         )  # fmt: skip
         self._tell_of_refusal(question.engine.plan, mode)
         if mode == "naive":
@@ -230,7 +267,7 @@ class OcclusionSession:
         elif mode == "exact":
             heat_map = answer_exactly(question)
         else:
-            wanted = specification(question.frame, question.grid, fill, score, question.scorer.output)
+            wanted = specification(question, occlusion, scored)
             tuning = self._tuning_for(question.engine, wanted)
             # SciPy's filters take a while to import, and exact maps need none.
             from krypton_onnx.runtime.approximate import Promise, answer_approximately
@@ -241,23 +278,21 @@ class OcclusionSession:
 
     def question(
         self,
-        image: np.ndarray | Mapping[str, np.ndarray],
-        patch: int | tuple[int, int],
-        stride: int | tuple[int, int],
-        fill: Fill,
-        region: tuple[int, int, int, int] | None,
-        score: Score,
-        output: str | None,
+        image: AnyImage,
+        occlusion: Occlusion = DEFAULT_OCCLUSION,
+        scored: Scored = DEFAULT_SCORED,
     ) -> Question:
         """One explanation to be answered: what `explain` asks for, checked. For `tune`; raises as `explain`."""
-        array, given = split_feeds(image, self._image_input)
+        array, given = split_feeds(self._arrays(image), self._image_input)
         others = other_feeds(given, self._others)
         batch = as_batch(array, self.image_dims, self.layout)
         frame = batch.shape[2:] if self.layout == "NCHW" else batch.shape[1:3]
-        grid = make_grid((int(frame[0]), int(frame[1])), patch, stride, region)
+        grid = make_grid((int(frame[0]), int(frame[1])), *occlusion.where)
         engine = self._engine(tuple(batch.shape))
-        patches = Patches(fill, np.ascontiguousarray(channels_first(batch, engine.plan.layout)), grid)
-        scorer = Scorer(engine.plan, score, output)
+        first = np.ascontiguousarray(channels_first(batch, engine.plan.layout))
+        pixels = self.preparation if needs_preparation(occlusion.fill, occlusion.fill_space) else None
+        patches = Patches(occlusion, first, grid, pixels)
+        scorer = Scorer(engine.plan, scored)
         full = self._full_inference(engine, scorer, others)
         typed = as_type(batch, self._image_dtype)
         workers = self._settings.workers
@@ -339,6 +374,7 @@ class OcclusionSession:
             "provider_options": settings.provider_options,
             "image_input": self._image_input,
             "strict": settings.strict,
+            "preparation": self._given_preparation,
             "tuning": (self._tuning, self._stored_tuning),
         }
 

@@ -11,10 +11,11 @@ import numpy as np
 from krypton_onnx.errors import ImageError
 from krypton_onnx.runtime.approximate import observe
 from krypton_onnx.runtime.fidelity import EXACT, Fidelity
-from krypton_onnx.runtime.grid import Fill
+from krypton_onnx.runtime.fills.words import Fill
+from krypton_onnx.runtime.occlusion import Occlusion
 from krypton_onnx.runtime.policy import Choice, Observation, choose, every_trial, worthwhile
 from krypton_onnx.runtime.question import Question, check_limits, check_min_ssim, check_seed
-from krypton_onnx.runtime.scores import Score
+from krypton_onnx.runtime.scores import Score, Scored
 from krypton_onnx.runtime.session import OcclusionSession
 from krypton_onnx.runtime.setting import SMALLEST_MAP
 from krypton_onnx.runtime.tuning import Evidence, Specification, Tuning, specification
@@ -34,6 +35,10 @@ def tune(
     output: str | None = None,
     seed: int = 0,
     *,
+    activation: str | None = None,
+    fill_space: str = "model",
+    fill_samples: int = 8,
+    patch_shape: str | np.ndarray = "rectangle",
     names: Sequence[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
     memory_budget: int | None = None,
@@ -44,8 +49,9 @@ def tune(
     ladder on them, and takes the fastest that keeps the promise on images that its estimates were not fitted on. More
     and more varied images make a tighter promise; crops of one picture count as one.
 
-    images : as `explain` takes them, all of one size. min_ssim : in (0, 1]. patch, stride, fill, score, output : as for
-    `explain`; the tuning holds for these. seed : of the check cells; equal seeds give equal choices.
+    images : as `explain` takes them, all of one size. min_ssim : in (0, 1]. patch, stride, fill, score, output,
+    activation, fill_space, fill_samples, patch_shape : as for `explain`; the tuning holds for these. seed : of the
+    check cells and sampled fills; equal seeds give equal choices.
     names : of the images, for the record. progress : callable(done, total), maps. memory_budget : as for `explain`.
 
     Source: Krypton (Nakandala & Kumar, SIGMOD 2019), section 4.3, tunes its two knobs on sample images; here
@@ -57,10 +63,9 @@ def tune(
     if isinstance(images, Mapping) or not isinstance(images, Iterable):
         raise ImageError("images must be several: give a list of arrays, or of {input: array}")
     check_limits(None, None, memory_budget)
-    questions = [
-        replace(session.question(image, patch, stride, fill, None, score, output), memory_budget=memory_budget)
-        for image in images
-    ]
+    occlusion = Occlusion(patch, stride, fill, fill_space, fill_samples, patch_shape, seed=seed)
+    scored = Scored(score, activation, output)
+    questions = [replace(session.question(image, occlusion, scored), memory_budget=memory_budget) for image in images]
     if not questions:
         raise ImageError("tune needs at least one image")
     first = questions[0]
@@ -80,7 +85,7 @@ def tune(
     costs = worthwhile(first.plans, first.grid)
     observations, seconds = _observe(questions, named, tuple(costs), progress)
     choice = choose(every_trial(observations, costs, seed), min_ssim)
-    wanted = specification(first.frame, first.grid, fill, score, first.scorer.output)
+    wanted = specification(first, occlusion, scored)
     names_used = tuple(observation.name for observation in observations)
     session.tuning = tuning = tuning_of(choice, first, wanted, min_ssim, names_used, seconds, seed)
     return tuning

@@ -7,17 +7,24 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 
 from krypton_onnx.errors import ModelError
 from krypton_onnx.runtime.fidelity import Fidelity
-from krypton_onnx.runtime.grid import Fill, Grid
+from krypton_onnx.runtime.fills.words import Fill, OneFill, fills_of
+from krypton_onnx.runtime.metadata import entry, set_entry
+from krypton_onnx.runtime.occlusion import Occlusion
 from krypton_onnx.runtime.relation import Relation
-from krypton_onnx.runtime.scores import Score
+from krypton_onnx.runtime.scores import Scored
 from krypton_onnx.runtime.setting import Setting
+
+if TYPE_CHECKING:
+    from krypton_onnx.runtime.question import Question
+
+DescribedFill = float | str | tuple[float | str | tuple[float, ...], ...]
 
 METADATA_KEY = "krypton.tuning"
 FORMAT = 1
@@ -25,15 +32,20 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Specification:
-    """What a tuning holds for. frame : (height, width) of the image; fill and score : as numbers, or functions by their
-    name (what a lambda or an object of a class does is not looked at)."""
+    """What a tuning holds for. frame : (height, width) of the image; fill and score : as numbers or words, or functions
+    by their name (what a lambda or an object of a class does is not looked at). fill_space, fill_samples : as by
+    default where the fill does not depend on them."""
 
     frame: tuple[int, int]
     patch: tuple[int, int]
     stride: tuple[int, int]
-    fill: float | tuple[float, ...] | str
+    fill: DescribedFill
     score: str
     output: str | None
+    # What tunings did not know at first, and so held for:
+    fill_space: str = Occlusion.fill_space
+    fill_samples: int = Occlusion.fill_samples
+    patch_shape: str = "rectangle"
 
     def differences(self, other: Specification) -> list[str]:
         """What `other` asks for that this is not, in words."""
@@ -116,24 +128,50 @@ class Tuning:
 
 def store_tuning(model: onnx.ModelProto, tuning: Tuning) -> None:
     """Put a tuning into a model's metadata, in place of any other."""
-    for index in reversed(range(len(model.metadata_props))):
-        if model.metadata_props[index].key == METADATA_KEY:
-            del model.metadata_props[index]
-    model.metadata_props.add(key=METADATA_KEY, value=tuning.to_json())
+    set_entry(model, METADATA_KEY, tuning.to_json())
 
 
 def stored_tuning(model: onnx.ModelProto) -> str | None:
     """The text of the tuning stored with a model; None where there is none."""
-    return next((entry.value for entry in model.metadata_props if entry.key == METADATA_KEY), None)
+    return entry(model, METADATA_KEY)
 
 
-def specification(frame: tuple[int, int], grid: Grid, fill: Fill, score: Score, output: str | None) -> Specification:
-    """What one call of `explain` asks for."""
-    return Specification(frame, grid.patch, grid.stride, describe_fill(fill), describe_score(score), output)
+def specification(question: Question, occlusion: Occlusion, scored: Scored) -> Specification:
+    """What one call of `explain` asks for. question : made of the other two."""
+    grid, fills = question.grid, fills_of(occlusion.fill)
+    numbers = any(not isinstance(fill, str) for fill in fills)
+    sampled = any(isinstance(fill, str) and fill == "surroundings" for fill in fills)
+    return Specification(
+        question.frame, grid.patch, grid.stride, describe_fill(occlusion.fill), describe_score(scored),
+        question.scorer.output,
+        fill_space=occlusion.fill_space if numbers else Occlusion.fill_space,
+        fill_samples=int(occlusion.fill_samples) if sampled else Occlusion.fill_samples,
+        patch_shape=describe_shape(occlusion.patch_shape),
+    )  # fmt: skip
 
 
-def describe_fill(fill: Fill) -> float | tuple[float, ...] | str:
-    """A fill as a tuning remembers it: its numbers, or what tells it from another."""
+def describe_fill(fill: Fill) -> DescribedFill:
+    """A fill as a tuning remembers it: its numbers or word, or what tells it from another; a tuple of words and of
+    tuples of numbers where the scores of several are averaged."""
+    fills = fills_of(fill)
+    if len(fills) == 1:
+        return _describe_one(fills[0])
+    described = [_describe_one(one) for one in fills]
+    return tuple(one if isinstance(one, (str, tuple)) else (one,) for one in described)
+
+
+def describe_shape(shape: str | np.ndarray) -> str:
+    """The shape of a patch as a tuning remembers it."""
+    return shape if isinstance(shape, str) else f"mask {_digest(np.asarray(shape, np.float32))}"
+
+
+def _digest(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
+
+
+def _describe_one(fill: OneFill) -> float | tuple[float, ...] | str:
+    if isinstance(fill, str):
+        return fill
     if callable(fill):
         return _name(fill)
     value = np.asarray(fill, np.float32)
@@ -141,12 +179,14 @@ def describe_fill(fill: Fill) -> float | tuple[float, ...] | str:
         return float(value)
     if value.ndim == 1:
         return tuple(float(one) for one in value) if np.ptp(value) else float(value[0])
-    return "array " + hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()[:16]
+    return f"array {_digest(value)}"
 
 
-def describe_score(score: Score) -> str:
-    """A score's name."""
-    return score if isinstance(score, str) else _name(score)
+def describe_score(scored: Scored) -> str:
+    """A score as a tuning remembers it: its name."""
+    if callable(scored.score):
+        return _name(scored.score)
+    return scored.score if scored.activation is None else f"{scored.activation} {scored.score}"
 
 
 def _name(function: Callable) -> str:

@@ -1,0 +1,1 @@
+"""The room that runs things: ONNX Runtime sessions, batches, threads, the map."""
