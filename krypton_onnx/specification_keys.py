@@ -95,6 +95,7 @@ KEYS: tuple[Key, ...] = (
     Key(OCCLUSION, "fill_space", "fill_space", word(SPACES)),
     Key(OCCLUSION, "fill_samples", "fill_samples", _samples),
     Key(OCCLUSION, "patch_shape", "patch_shape", read_patch_shape),
+    Key(OCCLUSION, "patch_shape_sha256", "patch_shape_sha256", _digest),
     Key(OCCLUSION, "region", "region", _region),
     Key(SCORE, "score", "score", _score),
     Key(SCORE, "activation", "activation", word(ACTIVATIONS)),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from krypton_onnx.errors import ImageError
 from krypton_onnx.images import Preparation, prepare_image, read_image
@@ -132,6 +132,19 @@ def test_a_voi_look_up_table_counts_before_a_window(path, entries, bits):
     expected = table[np.clip(stored.astype(int) - 10, 0, entries - 1)] * (255 / (2**bits - 1))
     np.testing.assert_allclose(prepared.array[0, 0], expected, atol=1e-3)
     assert "look-up table" in prepared.steps[1]
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_a_voi_look_up_table_that_begins_below_0(path, syntax):
+    """A file of implicit types does not say that its first value is a signed number."""
+    stored = np.random.default_rng(0).integers(0, 2000, (7, 9)).astype(np.uint16)
+    table = np.linspace(0, 4095, 2000).astype(int)
+    item = Dataset()
+    item.add_new("LUTDescriptor", "SS", [2000, -1024, 12])
+    item.add_new("LUTData", "US", table.tolist())
+    data = make(stored, 12, VOILUTSequence=[item], RescaleSlope=1, RescaleIntercept=-1024)
+    data.file_meta.TransferSyntaxUID = syntax
+    np.testing.assert_allclose(read(data, path).array[0, 0], table[stored] * (255 / 4095), atol=1e-3)
 
 
 def test_a_modality_look_up_table(path):

@@ -17,7 +17,7 @@ import krypton_onnx as kx
 from krypton_onnx.numba_kernels import CPU_KERNELS
 from krypton_onnx.runtime import engine
 from krypton_onnx.runtime.custom_ops import shim_path
-from krypton_onnx.runtime.session import available_cores
+from krypton_onnx.runtime.session import MOST_ENGINES, available_cores
 
 IMAGE = image_of(1, 3, 20, 24)
 MODEL = tiny().SerializeToString()
@@ -290,3 +290,16 @@ def test_an_exception_in_a_kernel_names_the_node(monkeypatch: pytest.MonkeyPatch
         session.explain(IMAGE, patch=4, stride=5)
     assert "krypton/node_MaxPool" in str(raised.value) and "IncrementalMaxPool" in str(raised.value)
     assert blas_threads() == before
+
+
+def test_a_session_keeps_what_it_made_for_the_sizes_used_last_only():
+    """A folder of pictures of many sizes must not fill the memory; an earlier size is made anew, and the same."""
+    session = kx.OcclusionSession(tiny(height="height", width="width"))
+    images = [image_of(1, 3, 20, 24 + size) for size in range(MOST_ENGINES + 3)]
+    first = [session.explain(image, patch=6, stride=6).scores for image in images]
+    assert len(session._engines) == MOST_ENGINES
+    np.testing.assert_array_equal(session.explain(images[0], patch=6, stride=6).scores, first[0])
+    latest = session._engine((1, 3, 20, 24))
+    for image in images[1:MOST_ENGINES]:
+        session.explain(image, patch=6, stride=6)
+    assert session._engine((1, 3, 20, 24)) is latest

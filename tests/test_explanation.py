@@ -106,3 +106,55 @@ def test_of_arrays_and_of_several_inputs(folder):
     np.testing.assert_array_equal(of_array.heat_map.scores, of_feeds.heat_map.scores)
     assert of_array.picture.shape == (20, 24, 3) and of_array.source_sha256 is None and of_array.labels is None
     assert of_array.occluded(np.array([0]), np.array([5])).shape == (1, 6, 6, 3)
+
+
+# -- masks in files, and the session's own preparation ---------------------------------------------------------
+
+
+@pytest.fixture
+def masked(folder, tmp_path):
+    mask = np.eye(6, dtype=np.float32)
+    np.save(tmp_path / "mask.npy", mask)
+    asked = {"preparation": PREPARATION, "patch": 6, "stride": 5, "patch_shape": str(tmp_path / "mask.npy")}
+    return kx.ExplanationSpec(str(folder / "model.onnx"), **asked), tmp_path / "mask.npy"
+
+
+def test_a_specification_pins_the_content_of_its_mask(folder, masked, tmp_path):
+    spec, file = masked
+    saved = spec.save(tmp_path / "how.toml")
+    assert saved.patch_shape_sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert kx.ExplanationSpec.load(tmp_path / "how.toml") == saved
+    before = saved.explain(folder / "photo.png").scores
+    np.testing.assert_array_equal(spec.explain(folder / "photo.png").scores, before)
+    np.save(file, np.ones((6, 6), np.float32))
+    with pytest.raises(kx.ImageError, match=r"mask\.npy: is not the mask that was specified"):
+        saved.explain(folder / "photo.png")
+    assert (spec.explain(folder / "photo.png").scores != before).any()  # which pins none
+    assert kx.ExplanationSpec(spec.model, patch_shape="ellipse").with_digest().patch_shape_sha256 is None
+
+
+def test_an_explanation_shows_the_mask_that_was_used(folder, masked):
+    spec, file = masked
+    explanation = spec.explanation(folder / "photo.png")
+    before = explanation.occluded(np.array([0]), np.array([5]))
+    file.unlink()
+    np.testing.assert_array_equal(explanation.occluded(np.array([0]), np.array([5])), before)
+
+
+def test_a_session_of_another_preparation_is_refused(folder, spec):
+    """The picture would go by one and fills in pixel values by the other."""
+    other = kx.OcclusionSession(spec.model, preparation="raw")
+    for call in (spec.explain, spec.explanation):
+        with pytest.raises(kx.ImageError, match="another preparation than the specification"):
+            call(folder / "photo.png", other)
+
+
+def test_an_opened_picture_is_turned_as_its_file_is(folder, tmp_path, spec):
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    Image.open(folder / "photo.png").save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    session = spec.session()
+    by_path = session.prepare(tmp_path / "turned.jpg")
+    opened = session.prepare(Image.open(tmp_path / "turned.jpg"))
+    np.testing.assert_array_equal(opened.array, by_path.array)
+    assert opened.steps == by_path.steps and "turned upright" in opened.steps[0]

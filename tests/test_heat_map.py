@@ -138,3 +138,21 @@ def test_what_is_no_saved_map_is_refused(tmp_path, content):
     np.savez(tmp_path / "other.npz", scores=np.zeros(3))
     with pytest.raises(KryptonError, match="not a heat map"):
         HeatMap.load(tmp_path / "other.npz")
+
+
+def test_a_damaged_file_is_a_map_or_one_line(tmp_path):
+    make(frame=(9, 18), predicted=np.zeros((2, 3), np.int64)).save(tmp_path / "map.npz")
+    whole = (tmp_path / "map.npz").read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(400):
+        data = bytearray(whole)
+        for place in rng.integers(0, len(data), rng.integers(1, 8)):
+            data[place] = rng.integers(0, 256)
+        (tmp_path / "damaged.npz").write_bytes(data)
+        try:
+            assert isinstance(HeatMap.load(tmp_path / "damaged.npz"), HeatMap)
+        except KryptonError as error:
+            assert "not a heat map" in str(error)
+            refused += 1
+    assert refused > 100

@@ -15,7 +15,7 @@ from report_cases import HEIGHT, HOSTILE, WIDTH, explained, made_up, noise
 
 import krypton_onnx as kx
 from krypton_onnx import report
-from krypton_onnx.report import images
+from krypton_onnx.report import contents, images
 from krypton_onnx.report.facts import fill_words, plain
 
 pytest.importorskip("jinja2", reason="Jinja2 is not installed (the extra report)")
@@ -287,3 +287,15 @@ def test_without_jinja_one_line_says_what_to_install(explanation, tmp_path, monk
     with pytest.raises(kx.KryptonError, match=r"needs Jinja2: pip install 'krypton-onnx\[report\]'"):
         report.write(explanation, tmp_path / "out.html")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("shape", [(2000, 1, 4000), (3, 900, 900), (1, 4000, 1), (10, 50, 53)])
+def test_scores_are_bounded_whatever_the_shape_of_the_map(shape):
+    classes, rows, cols = shape
+    heat_map = kx.HeatMap(
+        np.zeros(shape, np.float32), np.zeros(classes, np.float32), tuple(range(classes)), np.arange(rows),
+        np.arange(cols), (1, 1), (1, 1), "exact", np.ones((rows, cols), bool), frame=(rows, cols),
+    )  # fmt: skip
+    fewer, said = contents._thinned(heat_map)
+    assert fewer.scores.size <= contents.MOST_SCORES
+    assert bool(said) == (heat_map.scores.size > contents.MOST_SCORES)

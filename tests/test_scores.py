@@ -1,5 +1,7 @@
 """Which number of a class is mapped: activations, log-odds, the best classes, and what the image turns into."""
 
+import json
+
 import numpy as np
 import onnx
 import pytest
@@ -94,9 +96,12 @@ def test_log_odds_move_where_the_probability_is_saturated():
     assert np.ptp(flat.scores) < 1e-5 and np.ptp(moving.scores) > 0.1
 
 
-def test_the_log_odds_of_one_sigmoid_are_its_logit():
-    image = image_of(1, 3, 20, 24)
-    session = kx.OcclusionSession(sigmoid_of_one())
+@pytest.mark.parametrize("model", [sigmoid_of_one, lambda: with_activation("Sigmoid")])
+@pytest.mark.parametrize("scale", [1, 200])
+def test_the_log_odds_of_sigmoids_are_their_logits(model, scale):
+    """Also where all probabilities are rounded to 0 or 1, which then tell nothing."""
+    image = scale * image_of(1, 3, 20, 24)
+    session = kx.OcclusionSession(model())
     odds, logit = (session.explain(image, patch=PATCH, score=score).scores for score in ("log-odds", "logit"))
     np.testing.assert_array_equal(odds, logit)
 
@@ -119,6 +124,32 @@ def test_the_log_odds_of_one_sigmoid_are_its_logit():
 def test_what_makes_no_sense_is_refused(given_model, arguments, message):
     with pytest.raises(kx.ImageError, match=message):
         kx.OcclusionSession(given_model()).explain(image_of(1, 3, 20, 24), patch=PATCH, **arguments)
+
+
+def test_a_model_of_an_earlier_version_has_no_log_odds(tmp_path):
+    """Its plan does not say whether the probability is by softmax or by sigmoid; all else it does say."""
+    kx.convert(with_activation("Softmax"), tmp_path / "rewritten.onnx")
+    model = onnx.load(tmp_path / "rewritten.onnx")
+    entry = next(one for one in model.metadata_props if one.value.startswith('{"format"'))
+    plan = json.loads(entry.value)
+    assert plan.pop("activations") == {"probabilities": "softmax"}
+    entry.value = json.dumps(plan)
+    session, image = kx.OcclusionSession(model), image_of(1, 3, 20, 24)
+    with pytest.raises(kx.ModelError, match="convert it again"):
+        session.explain(image, patch=PATCH, score="log-odds")
+    assert np.isfinite(session.explain(image, patch=PATCH, score="logit").scores).all()
+    assert session.plan().to_json() == entry.value
+
+
+def test_a_class_of_no_score_is_not_the_predicted_one():
+    def score(outputs):
+        scores = outputs["logits"].copy()
+        scores[:, 2] = np.nan
+        return scores
+
+    session, image = kx.OcclusionSession(tiny()), image_of(1, 3, 20, 24)
+    predicted = session.explain(image, targets=0, patch=PATCH, stride=STRIDE, score=score).predicted
+    assert set(np.unique(predicted)) <= {0, 1, 3}
 
 
 @pytest.mark.parametrize("mode", ["exact", "naive"])

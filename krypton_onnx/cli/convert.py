@@ -52,7 +52,7 @@ def convert(
     from krypton_onnx.cli.preparing import PreparingOptions
 
     preparing = PreparingOptions.of(context)
-    require_writable(output)
+    require_writable(output, [path for path in (labels, preparation_file) if path is not None])
     names = None if labels is None else read_labels(labels)
 
     import krypton_onnx as kx

@@ -29,7 +29,7 @@ def demo(
 ) -> None:
     """Explain what SqueezeNet sees in a photograph, and compare with full inference.
 
-    Needs the extra krypton-onnx[demo]. Example: krypton-onnx demo -o demo.png
+    Needs the extra 'demo' of krypton-onnx. Example: krypton-onnx demo -o demo.png
     """
     options.check_picture("--output", output)
     require_writable(output)
@@ -39,7 +39,7 @@ def demo(
     from rich.markup import escape
 
     import krypton_onnx as kx
-    from krypton_onnx.demo import PREPARATION, class_name, photograph, squeezenet
+    from krypton_onnx.demo import PREPARATION, class_name, label, photograph, squeezenet
     from krypton_onnx.images import prepare_image
 
     model, picture = squeezenet(), photograph()
@@ -51,7 +51,7 @@ def demo(
 
     heat_map = measured.heat_map
     name, probability = class_name(heat_map.targets[0]), float(heat_map.baseline[0])
-    figure = heat_map.plot(picture, title=f"{name}: probability {probability:.3f}", score_name="probability")
+    figure = heat_map.plot(picture, labels={target: label(target) for target in heat_map.targets})
     with atomic_write(output) as temporary:
         figure.savefig(temporary)
 

@@ -22,6 +22,7 @@ from krypton_onnx.cli.writing import WrittenOptions
 from krypton_onnx.files import require_writable
 
 if TYPE_CHECKING:
+    from krypton_onnx import ExplanationSpec
     from krypton_onnx.cli.explaining import Explainer
     from krypton_onnx.cli.specifying import Asked
 
@@ -73,11 +74,14 @@ def explain(
     sources = find(given, written.folder)
 
     # What can go wrong quickly comes first: the outputs, the small files, then the model.
-    read = [path for path in (model, targets.labels) if path is not None]
+    base = None if spec is None else _loaded(spec)
+    small = (targets.labels, preparation.preparation_file, occlusion.mask, None if base is None else base.mask)
+    read = [path for path in (model, *small) if path is not None]
     paths = [source.path for source in sources]
     if not several:
         for path in written.files:
             require_writable(path, [*read, *paths, *([] if spec is None else [spec])])
+        written.require_distinct()
     if written.save_spec is not None:
         require_writable(written.save_spec, [*read, *paths])
 
@@ -85,9 +89,6 @@ def explain(
         from krypton_onnx.cli.explaining import open_explainer
         from krypton_onnx.cli.preparing import execution_providers
         from krypton_onnx.cli.specifying import Asked
-        from krypton_onnx.specification import ExplanationSpec
-
-        base = None if spec is None else ExplanationSpec.load(spec)
         asked["providers"] = Asked(execution_providers(running.providers), running.providers is not None)
         asked["image_input"] = Asked(preparing.image_input, preparing.image_input is not None)
         return open_explainer(model, base, asked, preparing, targets.target or [], targets.labels, written.quiet)
@@ -98,6 +99,12 @@ def explain(
         explain_all(sources, written, opened, read if spec is None else [*read, spec])
     else:
         _explain_one(paths[0], written, opened)
+
+
+def _loaded(spec: Path) -> ExplanationSpec:
+    from krypton_onnx.specification import ExplanationSpec
+
+    return ExplanationSpec.load(spec)
 
 
 def _model_and_images(model: Path | None, images: list[Path], replayed: bool) -> tuple[Path | None, list[Path]]:

@@ -55,8 +55,8 @@ class Explainer:
             self.asked.preparation_of_pictures(str(path))
         spec = self.spec(picture)
         prepared = self.preparing.prepare(source, self.session, str(path), self.asked.preparation, quiet)
-        if picture:
-            self.session.preparation = spec.preparation  # of a fill in pixel values, too
+        # Of a fill in pixel values, too; None falls back to what is stored in the model, whatever came before.
+        self.session.preparation = spec.preparation
         explanation = spec.explanation(prepared, self.session, self.labels, progress, source=str(path))
         return replace(explanation, source_sha256=file_digest(path))
 

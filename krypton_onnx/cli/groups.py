@@ -33,6 +33,13 @@ class OcclusionOptions(Options):
     fill_space: options.FillSpace = "model"
     fill_samples: options.FillSamples = 8
 
+    @property
+    def mask(self) -> Path | None:
+        """The file of a patch shape that is no word."""
+        from krypton_onnx.runtime.fills.shapes import SHAPES
+
+        return None if self.patch_shape in SHAPES else Path(self.patch_shape)
+
     def read(self, context: typer.Context) -> tuple[Values, bool]:
         """As a specification has them, and whether the picture of a mask gave the size of the patch.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,11 @@ def explain_all(
     if folder is not None:
         folder.require_possible(sources, read, written.overwrite)
     explainer = opened()
+    explainer = replace(explainer, asked=explainer.asked.with_digest())  # once, of the model that was opened
     # Arrays only, and nothing is said of pictures: then a specification says nothing either.
     spec = explainer.spec(pictures=any(source.path.suffix.lower() != ".npy" for source in sources))
     if folder is not None:
-        folder.begin(spec, written.overwrite)
+        folder.begin(spec, explainer.labels, written.overwrite)
     if written.save_spec is not None:
         spec.save(written.save_spec)
     results = _Results()

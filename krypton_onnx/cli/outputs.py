@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +31,7 @@ class OutputFolder:
 
     def __init__(self, folder: Path, formats: Sequence[str], look: Mapping[str, Any]) -> None:
         self._folder, self._formats, self._look = folder, tuple(dict.fromkeys(formats)), dict(look)
+        self._labels: str | None = None  # digest of the names of the classes, which the outputs show
         self._digests: dict[str, str] = {}  # of the images, by the output that was made of them
 
     def require_possible(self, sources: Sequence[Source], read: Iterable[Path], overwrite: bool) -> None:
@@ -52,9 +54,11 @@ class OutputFolder:
         if foreign is not None:
             raise KryptonError(f"{foreign} is there, and was not written by this command: {_ANEW}")
 
-    def begin(self, spec: ExplanationSpec, overwrite: bool) -> None:
+    def begin(self, spec: ExplanationSpec, labels: Sequence[str] | None, overwrite: bool) -> None:
         """Make the folder, or go on in it. Raises KryptonError where its outputs were made in another way."""
         folder = self._folder
+        if labels is not None:
+            self._labels = hashlib.sha256("\n".join(labels).encode("utf-8", "surrogatepass")).hexdigest()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if overwrite:
@@ -96,6 +100,7 @@ class OutputFolder:
             "sha256": explanation.source_sha256,
             "outputs": [self._key(path) for path in outputs],
             "look": self._look,
+            "labels": self._labels,
         }
         self._append(json.dumps(line, ensure_ascii=False))
         return outputs
@@ -132,6 +137,8 @@ class OutputFolder:
                 raise KryptonError(
                     f"{self._folder}: its pictures were drawn with another --{' and --'.join(changed)}: {_ANEW}"
                 )
+            if entry.get("labels") != self._labels:
+                raise KryptonError(f"{self._folder}: its outputs name the classes by other --labels: {_ANEW}")
             digests |= dict.fromkeys(outputs, sha256)
         return digests
 

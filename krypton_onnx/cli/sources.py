@@ -36,7 +36,7 @@ def find(given: Sequence[Path], outputs: Path | None = None) -> tuple[Source, ..
     """What the arguments mean: files as they are, folders with all below them, patterns (*, ?, [ab], ** any folders).
 
     outputs : a folder inside those that are searched, which is left out. Hidden files and folders are left out too.
-    Each image once. Raises ImageError where one is none of these, or holds no image.
+    Each image once. Raises ImageError where one is none of these, holds no image, or is the folder of the outputs.
     """
     found: list[Source] = []
     for argument in given:
@@ -47,6 +47,8 @@ def find(given: Sequence[Path], outputs: Path | None = None) -> tuple[Source, ..
         else:
             found.append(Source(argument, Path(_stem(argument))))
             continue
+        if outputs is not None and os.path.realpath(outputs) == os.path.realpath(base):
+            raise ImageError(f"{argument}: the maps would lie among the images and be taken for some: name another one")
         images = [path for path in paths if not _is_below(path, outputs, base)]
         if not images:
             raise ImageError(f"{argument}: {_nothing(argument)}")
@@ -79,7 +81,12 @@ def _matches(pattern: Path) -> list[Path]:
     suffix = pattern.suffix  # asked for by name, it is taken for an image's
     asked = bool(suffix) and not glob.has_magic(suffix)
     paths: list[Path] = []
-    for path in map(Path, sorted(glob.glob(str(pattern), recursive=True))):
+    base = _base(pattern)
+    # Not by the module glob, whose ** follows links, also those that lead back up.
+    inside = pattern.relative_to(base)
+    for path in sorted(base.glob(str(inside / "*" if inside.name == "**" else inside))):
+        if any(part.startswith(".") for part in path.relative_to(base).parts):
+            continue
         if path.is_dir():
             paths += [] if "**" in pattern.parts else _below(path)
         elif asked or _is_image(path):
@@ -127,7 +134,8 @@ def _is_below(path: Path, folder: Path | None, base: Path) -> bool:
 
 def _stem(path: Path) -> str:
     """The name without the suffix of an image; numbers behind dots, as DICOM files have, are no suffix."""
-    return path.stem if path.suffix.lower() in SUFFIXES else path.name
+    stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
+    return stem if stem.strip(".") else path.name  # "..png" must not become a name for the folder above
 
 
 # -- names without collisions ------------------------------------------------------------------------------------------

@@ -60,6 +60,8 @@ def specify(
         values["targets"] = None
     if values.get("score", base.score) not in ACTIVATED and "activation" not in values:
         values["activation"] = None
+    if "patch_shape" in values:
+        values["patch_shape_sha256"] = None
     if model is not None:
         values |= {"model": str(model), "model_sha256": None}
     specified = replace(base, **values)

@@ -62,7 +62,8 @@ def tune(
     preparing = preparation.read()
     sources = find(images)
     paths = [source.path for source in sources]
-    require_writable(output, paths)
+    small = [path for path in (preparation.preparation_file, occlusion.mask) if path is not None]
+    require_writable(output, [*paths, *small])
 
     from krypton_onnx.images import read_image
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -116,6 +117,15 @@ class WrittenOptions(Options):
         if output is None and self.formats:
             misuse("--format", "needs a folder to write to (-o maps/)")
         return True
+
+    def require_distinct(self) -> None:
+        """Exits with code 2 where two files to be written are the same."""
+        named = [("--output", self.output), ("--report", self.report), ("--save-spec", self.save_spec)]
+        given = {option: os.path.realpath(path) for option, path in named if path is not None}
+        for option, path in given.items():
+            others = [other for other in given if other != option and given[other] == path]
+            if others:
+                misuse(option, f"names the same file as {others[0]}: give each a file of its own")
 
     def _require_files(self) -> None:
         if self.output is None and self.report is None and not self.json:

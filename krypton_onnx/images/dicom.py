@@ -226,10 +226,23 @@ def _voi_table(data: Dataset) -> tuple[int, np.ndarray]:
 
     item = data.VOILUTSequence[0]
     count, first, bits = item.LUTDescriptor
+    if first >= 2**15 and _least(data) < 0:  # a signed number, which a file of implicit types does not say
+        first -= 2**16
+        item.LUTDescriptor = [count, first, bits]
     if bits == 8:
         item.LUTDescriptor = [count, first, 16]  # with 8, pydicom counts the entries in 8 bits
     values = np.arange(first, first + (count or 2**16))
     return int(first), apply_voi(values, data).astype(np.float64) * (255 / (2**bits - 1))
+
+
+def _least(data: Dataset) -> float:
+    """The least value that the file's numbers can stand for."""
+    bits, signed = int(data.BitsStored), bool(data.get("PixelRepresentation"))
+    ends = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    slope, intercept = data.get("RescaleSlope"), data.get("RescaleIntercept")
+    if slope is None or intercept is None:
+        return float(ends[0])
+    return float(min(end * slope + intercept for end in ends))
 
 
 def _whole_range(data: Dataset) -> tuple[float, float] | None:

@@ -87,6 +87,22 @@ def _read_picture(path: Path) -> Image:
         raise ImageError(f"{path}: the image cannot be read: {one_line(error) or type(error).__name__}") from None
 
 
+def upright(picture: Image) -> Image:
+    """The picture as it is meant to be seen: turned as its EXIF data say, where somebody else opened it.
+
+    Raises ImageError where these, or the picture, cannot be read.
+    """
+    from PIL import ImageOps
+
+    notes = notes_of(picture)
+    try:
+        if picture.getexif().get(_ORIENTATION, 1) not in range(2, 9):
+            return picture
+        return _noted(ImageOps.exif_transpose(picture), Notes((*notes.words, "turned upright"), notes.grey))
+    except Exception as error:  # Pillow's readers raise what comes of a broken file
+        raise ImageError(f"the image cannot be read: {one_line(error) or type(error).__name__}") from None
+
+
 def _noted(picture: Image, notes: Notes) -> Image:
     if notes.words or notes.grey is not None:
         picture.info[_NOTES] = notes

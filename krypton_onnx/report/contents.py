@@ -122,7 +122,9 @@ def _colors() -> dict[str, Any]:
 def _thinned(heat_map: HeatMap) -> tuple[HeatMap, str]:
     """A map of at most MOST_SCORES scores, and a sentence where it has fewer positions than were explained."""
     classes, rows, cols = heat_map.scores.shape
-    apart = math.ceil(math.sqrt(heat_map.scores.size / MOST_SCORES))
+    apart = 1
+    while classes * math.ceil(rows / apart) * math.ceil(cols / apart) > MOST_SCORES and apart < max(rows, cols):
+        apart += 1
     if apart == 1:
         return heat_map, ""
     some = slice(None, None, apart), slice(None, None, apart)

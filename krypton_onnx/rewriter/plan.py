@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import onnx
@@ -46,6 +46,7 @@ class Plan:
     geometries: tuple[Geometry, ...]
     operators: tuple[OperatorRecord, ...]
     refusal: str | None = None  # why the model is not rewritten and nothing incremental; None in a rewritten model
+    activations: Mapping[str, str] = field(default_factory=dict)  # output -> "softmax", "sigmoid"
 
     @property
     def freezable(self) -> bool:
@@ -74,7 +75,10 @@ class Plan:
         }
 
     def to_json(self) -> str:
-        return json.dumps({"format": FORMAT, **asdict(self)})
+        data = asdict(self)
+        if not self.activations:  # as of earlier versions, whose tunings know the model by this text
+            del data["activations"]
+        return json.dumps({"format": FORMAT, **data})
 
     @staticmethod
     def from_json(text: str) -> Plan:

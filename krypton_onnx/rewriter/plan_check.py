@@ -16,6 +16,7 @@ def require_plan(plan: Plan) -> None:
     _require(all(isinstance(text, str) for text in texts) and plan.layout in ("NCHW", "NHWC"))
     _require(all(len(pair) == 2 for pair in plan.logits.values()) and len(plan.image_shape) == 3)
     _require(plan.refusal is None or isinstance(plan.refusal, str))
+    _require(set(plan.activations.values()) <= {"softmax", "sigmoid"})
     _require(all(_integer(size, 1) for size in plan.image_shape))
     for geometry in plan.geometries:
         _require(len(geometry.frame) == 2 and all(_integer(size, 1) for size in geometry.frame))

@@ -78,10 +78,11 @@ class _Rewriting:
         shape = self.emitter.shape(image)
         channels, height, width = shape[1:] if layout == "NCHW" else (shape[3], shape[1], shape[2])
         # Names last: a logit that is an output itself was renamed with it.
-        named_logits = {output: (pair[0].name, pair[1].name) for output, pair in logits.items()}
+        named_logits = {output: (found[0].name, found[1].name) for output, found in logits.items()}
         plan = Plan(
             image.name, layout, (int(channels), int(height), int(width)), outputs, named_logits,
             tuple(self.emitter.geometries), tuple(self.records),
+            activations={output: found[2] for output, found in logits.items()},
         )  # fmt: skip
         return self._export(image, plan)
 
@@ -267,8 +268,9 @@ class _Rewriting:
 
     # -- the finished model ------------------------------------------------------------------------------------------
 
-    def _logits(self) -> dict[str, tuple[gs.Tensor, gs.Tensor]]:
-        """Per output, the tensors (per position, unoccluded) before its last Softmax or Sigmoid, where it has one."""
+    def _logits(self) -> dict[str, tuple[gs.Tensor, gs.Tensor, str]]:
+        """Per output, the tensors (per position, unoccluded) before its last Softmax or Sigmoid, where it has one, and
+        which of the two."""
         logits = {}
         for output in self.graph.outputs:
             tensor = output
@@ -276,7 +278,7 @@ class _Rewriting:
                 tensor = tensor.inputs[0].inputs[0]
             if tensor.inputs and tensor.inputs[0].op in ("Softmax", "Sigmoid"):
                 before = tensor.inputs[0].inputs[0]
-                logits[output.name] = (self._value(before), before)
+                logits[output.name] = (self._value(before), before, tensor.inputs[0].op.lower())
         return logits
 
     def _outputs(self) -> tuple[str, ...]:

@@ -25,15 +25,18 @@ def unrewritten_plan(
         for node in model.graph.node
         if node.op_type != "Constant"
     )
+    logits = _logits(model)
     return Plan(
         image_input, layout, (first, second, third) if layout == "NCHW" else (third, first, second),
-        tuple(value.name for value in model.graph.output), _logits(model), (), operators, refusal,
+        tuple(value.name for value in model.graph.output),
+        {output: (before, before) for output, (before, _) in logits.items()}, (), operators, refusal,
+        {output: activation for output, (_, activation) in logits.items() if activation},
     )  # fmt: skip
 
 
 def _logits(model: onnx.ModelProto) -> dict[str, tuple[str, str]]:
-    """Per output, the tensor before its last Softmax or Sigmoid, where it has one: as the rewriter finds it. "" where
-    control flow would hide it."""
+    """Per output, the tensor before its last Softmax or Sigmoid, where it has one, and which of the two: as the
+    rewriter finds it. "" where control flow would hide it."""
     producer = {name: node for node in model.graph.node for name in node.output}
     found = {}
     for output in model.graph.output:
@@ -42,7 +45,7 @@ def _logits(model: onnx.ModelProto) -> dict[str, tuple[str, str]]:
             name = producer[name].input[0]
         if name in producer and producer[name].op_type in ("Softmax", "Sigmoid"):
             before = producer[name].input[0]
-            found[output.name] = (before, before)
+            found[output.name] = (before, producer[name].op_type.lower())
         elif name in producer and any(attribute.HasField("g") for attribute in producer[name].attribute):
             found[output.name] = ("", "")
     return found

@@ -94,7 +94,9 @@ class Scoring:
         rows, columns = np.divmod(cells, len(self.grid.lefts))
         tops, lefts = np.ascontiguousarray(self.grid.tops[rows]), np.ascontiguousarray(self.grid.lefts[columns])
         scores = self.patches.mean([self.run(tops, lefts, fill) for fill in self.patches(tops, lefts)])
-        self.predicted.reshape(-1)[cells] = scores.argmax(axis=1)
+        known = ~np.isnan(scores)
+        best = np.where(known, scores, -np.inf).argmax(axis=1)
+        self.predicted.reshape(-1)[cells] = np.where(known.any(axis=1), best, -1)
         return scores[:, list(self.targets)]
 
 

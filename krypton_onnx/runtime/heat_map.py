@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,10 @@ from krypton_onnx.files import atomic_write
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
+
+
+# What readers of archives and arrays raise of damaged ones, beside their own errors.
+DAMAGED = (OSError, ValueError, TypeError, KeyError, EOFError, AttributeError, RuntimeError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -163,7 +168,7 @@ class HeatMap:
                 return HeatMap(**_as_saved({name: archive[name] for name in archive.files}))
         except FileNotFoundError:
             raise KryptonError(f"{path}: no such file; give the path of a saved heat map (.npz)") from None
-        except (OSError, ValueError, TypeError, KeyError, EOFError, AttributeError, zipfile.BadZipFile):
+        except (*DAMAGED, zipfile.BadZipFile, zlib.error):
             raise KryptonError(f"{path}: not a heat map saved by this package (.npz)") from None
 
     def to_dict(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import onnx
 from krypton_onnx.errors import ImageError, ModelError
 from krypton_onnx.images import PreparedImage, prepare_image, read_image
 from krypton_onnx.images.preparation import Layout, Preparation
+from krypton_onnx.images.reading import upright
 from krypton_onnx.labels import check_labels
 from krypton_onnx.rewriter import Source, load_model
 from krypton_onnx.runtime.images import as_batch, split_feeds
@@ -176,7 +177,7 @@ class Pictured:
                 "(preparation='imagenet', or a krypton_onnx.Preparation), store one in the model (krypton-onnx convert "
                 "--preset imagenet), or give an array of floats"
             )
-        return prepare_image(one, wanted, self._picture_dims()[0], name)
+        return prepare_image(upright(one), wanted, self._picture_dims()[0], name)
 
     def _arrays(self, image: Any) -> Any:
         """What `explain` was given, a picture in it turned into an array; arrays are left as they are."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from krypton_onnx.errors import ImageError
+from krypton_onnx.errors import ImageError, ModelError
 from krypton_onnx.rewriter.plan import Plan
 from krypton_onnx.rewriter.rewrite import UNOCCLUDED
 from krypton_onnx.runtime.heat_map import HeatMap
@@ -65,6 +65,9 @@ class Scorer:
                 f"output '{self._output}' comes out of a softmax or sigmoid already: "
                 "leave activation= (--activation) out"
             )
+        self._activation = scored.activation or plan.activations.get(self._output)
+        if score == "log-odds" and self._activated and self._activation is None and all(plan.logits[self._output]):
+            raise ModelError("the model was converted by an earlier version, which kept no log-odds: convert it again")
         if score == "log-odds" and not self._activated and scored.activation is None:
             raise ImageError(
                 f"score='log-odds': output '{self._output}' is no probability of the model's own: say which one its "
@@ -79,7 +82,6 @@ class Scorer:
         """Names to fetch. base: of the base pass, whose outputs carry the prefix `unoccluded`."""
         if callable(self._score):
             return tuple((unoccluded if base else "") + name for name in self._plan.outputs)
-        own = (unoccluded if base else "") + self._output
         if self._score != "output" and self._activated:
             name = self._plan.logits[self._output][1 if base else 0]
             if not name:
@@ -88,9 +90,8 @@ class Scorer:
                     "pass score='output' or a callable"
                 )
             # A logit that is an output itself carries the prefix too, which the full model does not know.
-            logit = name if unoccluded else name.removeprefix(UNOCCLUDED)
-            return (logit, own) if self._score == "log-odds" else (logit,)
-        return (own,)
+            return (name if unoccluded else name.removeprefix(UNOCCLUDED),)
+        return ((unoccluded if base else "") + self._output,)
 
     @property
     def output(self) -> str:
@@ -136,14 +137,14 @@ class Scorer:
         """float32 (N, classes) from the fetched tensors, in the order of `tensors`."""
         if callable(self._score):
             return self._called(values, len(values[0]))
-        tables = [self._table(value) for value in values]
+        table = self._table(values[0])
         if self._score == "margin":
-            return _margin(tables[0])
+            return _margin(table)
         if self._score == "log-odds":
-            return _log_odds(tables[0], self._scored.activation, *tables[1:])
+            return _log_odds(table, self._activation)
         if self._scored.activation is not None:
-            return _activated(self._scored.activation, tables[0])
-        return tables[0]
+            return _activated(self._scored.activation, table)
+        return table
 
     def _table(self, value: np.ndarray) -> np.ndarray:
         """As float32 (N, classes)."""
@@ -170,17 +171,14 @@ def _activated(name: str, logits: np.ndarray) -> np.ndarray:
     return (softmax(wide, axis=1) if name == "softmax" else expit(wide)).astype(np.float32)
 
 
-def _log_odds(logits: np.ndarray, activation: str | None, probabilities: np.ndarray | None = None) -> np.ndarray:
+def _log_odds(logits: np.ndarray, activation: str | None) -> np.ndarray:
     """log p / (1 - p) of each class, from the logits, so that it stays a number where p is rounded to 1.
 
     Of a sigmoid they are the logits; of a softmax, a logit minus the log of the sum of exponentials of all others.
-    probabilities : what the model itself makes of the logits, which tells by which of the two.
     """
-    from scipy.special import expit
-
-    wide = logits.astype(np.float64)
     if activation == "sigmoid":
         return logits
+    wide = logits.astype(np.float64)
     rows, best = np.arange(len(wide)), wide.argmax(axis=1)
     largest = wide[rows, best][:, None]
     exponentials = np.exp(wide - largest)
@@ -191,11 +189,7 @@ def _log_odds(logits: np.ndarray, activation: str | None, probabilities: np.ndar
         rest[rows, best] = -np.inf
         second = np.maximum(rest.max(axis=1), np.finfo(np.float64).min)
         others[rows, best] = second + np.log(np.exp(rest - second[:, None]).sum(axis=1))
-    by_softmax = wide - others
-    if probabilities is None:
-        return by_softmax.astype(np.float32)
-    errors = [np.abs(expit(odds) - probabilities).max(initial=0.0) for odds in (by_softmax, wide)]
-    return by_softmax.astype(np.float32) if errors[0] <= errors[1] else logits
+    return (wide - others).astype(np.float32)
 
 
 def _margin(scores: np.ndarray) -> np.ndarray:

@@ -51,6 +51,7 @@ from krypton_onnx.runtime.tuning import Specification, Tuning, specification, st
 
 CANNOT_LOAD = "ONNX Runtime cannot load the model"  # so begin errors of loading
 MODES = ("naive", "exact", "approximate")
+MOST_ENGINES = 4  # of images of different sizes; each holds sessions and kernels' weights
 DEFAULT_OCCLUSION, DEFAULT_SCORED = Occlusion(), Scored()
 
 
@@ -395,10 +396,13 @@ class OcclusionSession(StandIn, Pictured):
         dims = self.image_dims[1:]
         key = tuple(int(dim) for dim in (dims if shape is None else shape[1:]) if isinstance(dim, int))
         with self._lock:
-            if key not in self._engines:
-                wanted = None if shape is None else (1, *shape[1:])
-                self._engines[key] = self._new_engine(wanted)
-            return self._engines[key]
+            engine = self._engines.pop(key, None)
+            if engine is None:
+                engine = self._new_engine(None if shape is None else (1, *shape[1:]))
+            self._engines[key] = engine  # the last one used last
+            for oldest in list(self._engines)[:-MOST_ENGINES]:  # who still computes with it holds it
+                del self._engines[oldest]
+            return engine
 
     def _new_engine(self, shape: tuple[int, ...] | None) -> Engine | Unrewritten:
         try:
