@@ -11,7 +11,7 @@ EXTRAS ?=
 # pytest's exit code where there is no test to run: not a failure.
 NO_TESTS := 5
 
-.PHONY: demo test docs bench fuzz clean
+.PHONY: demo test deployments docs bench fuzz clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -20,7 +20,12 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev $(EXTRAS:%=$(VENV)/.extra-%)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n $(JOBS) || [ $$? -eq $(NO_TESTS) ]
+	$(BIN)/python -m pytest -n $(JOBS) --ignore tests/deployments || [ $$? -eq $(NO_TESTS) ]
+
+# The ways into deployments, each by what it runs in: Node and a browser (Node and Chromium must be there, or those tests
+# are skipped), the service, Ray. One after the other: they take all cores.
+deployments: $(VENV)/.dev $(VENV)/.extra-web $(VENV)/.extra-serve $(VENV)/.extra-ray
+	$(BIN)/python -m pytest tests/deployments || [ $$? -eq $(NO_TESTS) ]
 
 # The site, into site/; a warning is an error.
 docs: $(VENV)/.extra-docs

@@ -5,7 +5,10 @@ import pytest
 from tiny_models import image_of, tiny
 
 import krypton_onnx as kx
-from krypton_onnx.runtime.run_size import SIZES, TRIES, RunSize
+from krypton_onnx.runtime.costs import HOST
+from krypton_onnx.runtime.run_size import TRIES, RunSize
+
+SIZES = HOST.full_sizes
 
 
 @pytest.mark.parametrize("fastest", SIZES)

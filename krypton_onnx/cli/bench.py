@@ -67,12 +67,13 @@ def bench(
     source = None if image is None else read_image(image)
 
     import krypton_onnx as kx
-    from krypton_onnx.cli.preparing import execution_providers
+    from krypton_onnx.cli.preparing import execution_providers, tell_providers
 
     session = kx.OcclusionSession(
         model, providers=execution_providers(running.providers), image_input=preparing.image_input,
         strict=running.strict,
     )  # fmt: skip
+    tell_providers(session, quiet)
     if source is None:
         array = _random_image(session, preparing, running.seed)
     else:

@@ -35,7 +35,7 @@ def provider_names(incomplete: str) -> list[str]:
 
         before, comma, _ = incomplete.rpartition(",")
         names = (name.removesuffix("ExecutionProvider").lower() for name in onnxruntime.get_available_providers())
-        return [f"{before}{comma}{name}" for name in names]
+        return [f"{before}{comma}{name}" for name in (*names, *(() if comma else ("auto",)))]
     return []
 
 

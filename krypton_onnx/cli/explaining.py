@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from krypton_onnx.cli.preparing import PreparingOptions
+from krypton_onnx.cli.preparing import PreparingOptions, tell_providers
 from krypton_onnx.cli.specifying import Asked, specify
 from krypton_onnx.errors import ImageError
 from krypton_onnx.explanation import file_digest
@@ -81,6 +81,7 @@ def open_explainer(
     _require_names(numbers, names, labels)
     wanted = specify(model, asked, base, quiet)
     session = wanted.session()
+    tell_providers(session, quiet)
     names = session.labels if names is None else names
     if len(numbers) != len(classes):
         wanted = replace(wanted, targets=_targets([_found(word, names) for word in classes]).value, top=None)

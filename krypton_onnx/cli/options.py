@@ -143,7 +143,7 @@ Providers = Annotated[
     str | None,
     typer.Option(
         metavar="NAMES",
-        help="ONNX Runtime's execution providers, best first, as in cuda,cpu. Default: cpu.",
+        help="ONNX Runtime's execution providers, best first, as in cuda,cpu; auto chooses, and says so. Default: cpu.",
         autocompletion=provider_names,
         rich_help_panel=COMPUTING,
     ),

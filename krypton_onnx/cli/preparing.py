@@ -15,6 +15,8 @@ from krypton_onnx.errors import ImageError, ModelError
 from krypton_onnx.images import ChannelOrder, Layout, Preparation, PreparedImage, prepare_image
 from krypton_onnx.images.preparation import Fit, Resample
 
+AUTO = "auto"  # of --providers: as of OcclusionSession
+
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
@@ -124,14 +126,18 @@ class PreparingOptions:
             self._refuse_for_arrays(name)
             return prepare_image(source, Preparation(size=size, layout=_layout(session)), channels, name)
         preparation = self.preparation(session, base)
-        stated = (self.whole, base, session.preparation, self.scale, self.mean, self.std)
-        if not quiet and all(one is None for one in stated):
+        if not quiet:
+            self.tell_of_assumed(preparation, base, session.preparation)
+        return prepare_image(source, preparation, channels, name)
+
+    def tell_of_assumed(self, preparation: Preparation, *known: Preparation | None) -> None:
+        """Warn where nothing says how a picture becomes the model's numbers, neither an option nor what is `known`."""
+        if all(one is None for one in (self.whole, self.scale, self.mean, self.std, *known)):
             warnings.warn(
                 f"nothing says how the model wants its image; assumed: {preparation.describe()}. Say it by --preset, "
                 "--preparation, or --scale, --mean and --std; krypton-onnx convert stores it in the model",
-                stacklevel=2,
+                stacklevel=3,
             )
-        return prepare_image(source, preparation, channels, name)
 
     def preparation(self, session: OcclusionSession, base: Preparation | None = None) -> Preparation:
         """How a picture becomes what the session's model takes: the options, over --preset or --preparation, over
@@ -212,6 +218,12 @@ def _layout(session: OcclusionSession) -> Layout:
     return "nhwc" if session.layout == "NHWC" else "nchw"
 
 
+def tell_providers(session: OcclusionSession, quiet: bool) -> None:
+    """Which execution provider was chosen, on stderr, where it was not asked for by name."""
+    if session.provider_note and not quiet:
+        typer.echo(f"krypton-onnx: {session.provider_note}", err=True)
+
+
 def execution_providers(names: str | None) -> list[str] | None:
     """ONNX Runtime's names from "cuda,cpu"; a name that it has not is left for the session to refuse."""
     if names is None:
@@ -219,5 +231,6 @@ def execution_providers(names: str | None) -> list[str] | None:
     import onnxruntime
 
     known = {name.removesuffix("ExecutionProvider").lower(): name for name in onnxruntime.get_available_providers()}
+    known[AUTO] = AUTO
     words = [name.strip() for name in names.split(",") if name.strip()]
     return [known.get(word.lower().removesuffix("executionprovider"), word) for word in words]

@@ -70,13 +70,14 @@ def tune(
     pictures = [read_image(path) for path in paths]
 
     import krypton_onnx as kx
-    from krypton_onnx.cli.preparing import execution_providers
+    from krypton_onnx.cli.preparing import execution_providers, tell_providers
     from krypton_onnx.mask_files import patch_shape
 
     session = kx.OcclusionSession(
         model, providers=execution_providers(running.providers), image_input=preparing.image_input,
         strict=running.strict,
     )  # fmt: skip
+    tell_providers(session, quiet)
     if not session.rewritten:  # one that is gets its tuning in place
         require_writable(output, [model])
     prepared = [

@@ -1,7 +1,7 @@
 """CPU kernels of the ai.krypton operators: functions on arrays, which know no graph and no session.
 
 CPU_KERNELS lists what a session may register. Nothing compiles at import: each kernel does on its first call, and
-loads from Numba's cache afterwards.
+loads from Numba's cache afterwards. The kernels of GPUs are in cuda/, which nothing here imports.
 """
 
 from .affine import CHANNEL_AFFINE

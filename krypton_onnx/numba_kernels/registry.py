@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,18 @@ Allocate = Callable[[int, tuple[int, ...]], np.ndarray]
 
 Compute = Callable[[Sequence[np.ndarray | None], Allocate], None]
 """compute(inputs, allocate): inputs are zero-copy views, None where an optional input is absent."""
+
+DeviceAllocate = Callable[[int, tuple[int, ...]], Any]
+"""The same in device memory."""
+
+DeviceCompute = Callable[[Sequence[Any], DeviceAllocate, Any], None]
+"""compute(inputs, allocate, stream) of a kernel of the CUDA provider.
+
+Inputs are C-contiguous arrays in device memory (anything with `shape` and `__cuda_array_interface__`, see
+cuda/arrays.py), those in `host` NumPy arrays. Everything is put on `stream`, a stream of numba.cuda around ONNX
+Runtime's own (0 in the simulator), and compute returns at once: results are there when the stream has come so far.
+Nothing synchronizes.
+"""
 
 
 @dataclass(frozen=True)
@@ -25,6 +38,10 @@ class Kernel:
                 weights are transformed here. constants[i] is input i where it is a constant initializer, else
                 None. strict: no algorithm that trades accuracy for speed.
     consumed    inputs of whose values compute() needs only the shape once make() had them as constants
+    provider    the execution provider of ONNX Runtime that it runs in; it decides what compute is.
+                CPUExecutionProvider: a Compute. CUDAExecutionProvider: a DeviceCompute; its constants are host
+                arrays too, and make() copies to the device what it prepares
+    host        inputs that a kernel of a device reads in host memory, as NumPy arrays: they decide shapes
     """
 
     op_type: str
@@ -32,5 +49,7 @@ class Kernel:
     required: int
     outputs: tuple[str, ...]
     attributes: Mapping[str, str]
-    make: Callable[[Mapping[str, object], Sequence[np.ndarray | None], bool], Compute]
+    make: Callable[[Mapping[str, object], Sequence[np.ndarray | None], bool], Compute | DeviceCompute]
     consumed: tuple[int, ...] = ()
+    provider: str = "CPUExecutionProvider"
+    host: tuple[int, ...] = ()

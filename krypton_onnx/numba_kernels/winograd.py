@@ -50,6 +50,18 @@ def suits(weights: np.ndarray, geometry: Spatial, groups: int) -> bool:
     )
 
 
+def pays(kernel: tuple[int, int], depth: int, outputs: int, height: int, width: int) -> bool:
+    """Whether regions of this extent waste few enough of their tiles to be faster than a plain product.
+
+    depth: the terms of a product, parts * C.
+    """
+    tiles, plain = 1, 1
+    for size, extent in zip(kernel, (height, width), strict=True):
+        tiles *= 6 * -(-size // 3) * -(-extent // 4) if size > 1 else extent
+        plain *= size * extent
+    return plain >= (_OVERHEAD + _TRANSFORMS / depth + _TRANSFORMS / outputs) * tiles
+
+
 def _along(taps: np.ndarray, size: int, matrix: np.ndarray) -> np.ndarray:
     """Transform the last axis, `size` taps, three at a time by matrix (n, 3): (..., size) -> (n, parts, ...)."""
     if size == 1:
@@ -90,12 +102,7 @@ class WinogradConvolution:
 
     def pays(self, height: int, width: int) -> bool:
         """Whether regions of this extent waste few enough of their tiles to be faster than a plain product."""
-        tiles, plain = 1, 1
-        for size, extent in zip(self._geometry.kernel, (height, width), strict=True):
-            tiles *= 6 * -(-size // 3) * -(-extent // 4) if size > 1 else extent
-            plain *= size * extent
-        depth, outputs = self._prepared.depth, self._epilogue.bias.size
-        return plain >= (_OVERHEAD + _TRANSFORMS / depth + _TRANSFORMS / outputs) * tiles
+        return pays(self._geometry.kernel, self._prepared.depth, self._epilogue.bias.size, height, width)
 
     def run(self, window: Source, channels: int, origin: np.ndarray, residual: Residual, out: np.ndarray) -> None:
         """Regions at origin (N,2) into out (N, eh, ew, M)."""

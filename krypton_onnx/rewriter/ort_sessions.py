@@ -105,6 +105,14 @@ def _opened(
             )  # fmt: skip
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise ModelError(f"ONNX Runtime cannot load {whose}: {one_line(error)}") from error
+    running = session.get_providers()
+    for provider in providers:  # one whose libraries are missing is left out, with no more than a line in the log
+        name = provider if isinstance(provider, str) else provider[0]
+        if name not in running:
+            raise ModelError(
+                f"provider '{name}' does not start here, as ONNX Runtime's log says (are its libraries there, of the "
+                f"versions that this onnxruntime needs?); it would run on: {', '.join(running)}"
+            )
     return session
 
 

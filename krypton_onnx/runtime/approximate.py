@@ -93,7 +93,7 @@ def _work(ready: Materialized | FullyInferred, targets: tuple[int, ...], fidelit
     ]
 
     def batches(number: int, cells: np.ndarray) -> list[np.ndarray]:
-        return positions_plan(plans[number], grid, cells, tables[number], most, workers)
+        return positions_plan(plans[number], grid, cells, tables[number], most, workers, question.costs)
 
     def score(batch: Batch) -> np.ndarray:
         number, cells = batch

@@ -15,10 +15,11 @@ import numpy as np
 
 from krypton_onnx.rewriter import Plan
 from krypton_onnx.runtime.batching import GeometryTable
+from krypton_onnx.runtime.costs import HOST, Costs
 from krypton_onnx.runtime.explain import Part, RunBatch
 from krypton_onnx.runtime.fidelity import EXACT
 from krypton_onnx.runtime.grid import Grid
-from krypton_onnx.runtime.schedule import MAX_BATCH, NAIVE_BATCH, default_batch, full_cost, position_cost, run_cost
+from krypton_onnx.runtime.schedule import default_batch, full_cost, position_cost, run_cost
 
 LEAST_SHARE = 0.05  # of the work: where less is incremental, no more than that can be gained
 CLEAR_GAIN = 1.6  # foretold: from here on incremental inference is taken for the faster,
@@ -78,10 +79,12 @@ def foretold_gain(plan: Plan, grid: Grid) -> float:
     return full_cost(plan)[0] / (position_cost(plan, grid, EXACT) + products + run_cost(plan) / batch)
 
 
-def way(plan: Plan, grid: Grid, workers: int) -> Way:
+def way(plan: Plan, grid: Grid, workers: int, costs: Costs = HOST) -> Way:
     """How to compute an exact map."""
     if nothing_incremental(plan) is not None:
         return "full"
+    if not costs.foretold:
+        return "incremental" if _trial(grid.positions, workers, costs) is None else "measure"
     work = sum(operator.multiply_adds + operator.products for operator in plan.operators)
     if work * grid.positions < SMALL_WORK:
         return "incremental"
@@ -90,7 +93,7 @@ def way(plan: Plan, grid: Grid, workers: int) -> Way:
         return "incremental"
     if gain <= NO_GAIN:
         return "full"
-    if _trial(grid.positions, workers) is None:
+    if _trial(grid.positions, workers, costs) is None:
         return "incremental" if gain >= UNMEASURED_GAIN else "full"
     return "measure"
 
@@ -103,12 +106,12 @@ class _Trial:
     full: int
 
 
-def _trial(positions: int, workers: int) -> _Trial | None:
+def _trial(positions: int, workers: int, costs: Costs = HOST) -> _Trial | None:
     """As large as TRIED_SHARE of the positions allows; None where they are too few."""
     batch = int(TRIED_SHARE * positions / ((1 + MEASURED_ROUNDS) * workers))
     if batch < SMALLEST_BATCH:
         return None
-    return _Trial(min(batch, MAX_BATCH), min(NAIVE_BATCH, int(TRIED_SHARE * positions / 2)))
+    return _Trial(min(batch, costs.most), min(costs.full_batch, int(TRIED_SHARE * positions / 2)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +129,7 @@ class Ways:
     workers: int
     full_batch: int | None = None
     best_full: Callable[[], float] = lambda: float("inf")
+    costs: Costs = HOST
 
 
 def measured_parts(positions: int, ways: Ways, remember: Callable[[Verdict], None]) -> Iterator[Part]:
@@ -134,7 +138,7 @@ def measured_parts(positions: int, ways: Ways, remember: Callable[[Verdict], Non
     Threads are used as each way uses them best: one a batch for incremental inference, ONNX Runtime's own for full
     inference. The first run of each is not timed: sessions are made in it, and memory taken.
     """
-    trial = _trial(positions, ways.workers)
+    trial = _trial(positions, ways.workers, ways.costs)
     assert trial is not None
     # Anywhere on the map, so that both ways get positions as they are on average; the same in every map.
     mixed = np.random.default_rng(0).permutation(positions)
@@ -144,7 +148,7 @@ def measured_parts(positions: int, ways: Ways, remember: Callable[[Verdict], Non
     yield Part(ways.cut(warm, trial.batch), ways.incremental, ways.workers)
     incremental = _Timed(ways.incremental, ways.workers)
     yield Part(ways.cut(timed, trial.batch), incremental, ways.workers)
-    full_batch = ways.full_batch or NAIVE_BATCH
+    full_batch = ways.full_batch or ways.costs.full_batch
     yield Part(cut(first, full_batch), ways.full, 1)
     full = _Timed(ways.full, 1)
     yield Part(cut(second, full_batch), full, 1)

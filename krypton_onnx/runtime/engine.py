@@ -5,50 +5,30 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 
 from krypton_onnx.errors import ModelError
-from krypton_onnx.forking import abandon, forget_in_children, native
+from krypton_onnx.forking import abandon, forget_in_children
 from krypton_onnx.numba_kernels import CPU_KERNELS
-from krypton_onnx.numba_kernels.precision import light_products
-from krypton_onnx.rewriter.emitter import ORIGIN, PATCH, THRESHOLD
-from krypton_onnx.rewriter.functions import DOMAIN
-from krypton_onnx.rewriter.ort_sessions import open_session
 from krypton_onnx.rewriter.plan import Plan, plan_of
 from krypton_onnx.rewriter.rewrite import UNOCCLUDED
 from krypton_onnx.rewriter.weights import weight_bytes
-from krypton_onnx.runtime import custom_ops
 from krypton_onnx.runtime.budget import require_memory
 from krypton_onnx.runtime.choice import Verdict
-from krypton_onnx.runtime.custom_ops.detached import detach, provided
 from krypton_onnx.runtime.failures import model_runs
 from krypton_onnx.runtime.fingerprint import fingerprint
 from krypton_onnx.runtime.frozen_twin import frozen_twin
 from krypton_onnx.runtime.grid import Grid
-from krypton_onnx.runtime.memory import release_freed_memory, return_free_pages, shrinking
-from krypton_onnx.runtime.split import (
-    Crossing,
-    find_crossing,
-    full_model,
-    incremental_model,
-    materialize_model,
-    view_bytes,
-)
+from krypton_onnx.runtime.host_sessions import HostSessions
+from krypton_onnx.runtime.memory import release_freed_memory, return_free_pages
+from krypton_onnx.runtime.settings import SessionSettings, open_part, session_options
+from krypton_onnx.runtime.split import full_model, view_bytes
 
-
-@dataclass(frozen=True)
-class SessionSettings:
-    """How sessions are made. workers: batches that run at once, one thread each."""
-
-    providers: tuple = ("CPUExecutionProvider",)
-    provider_options: tuple | None = None
-    workers: int = 1
-    strict: bool = False
-    kernels: bool = True
-    profile_prefix: str | None = None  # ONNX Runtime's own profile of the incremental session goes here
+__all__ = ["Engine", "SessionSettings", "Views"]
 
 
 @dataclass(frozen=True)
@@ -59,12 +39,22 @@ class Views:
     unoccluded: Mapping[str, np.ndarray]
 
 
-@dataclass(frozen=True)
-class _Sessions:
-    materialize: ort.InferenceSession
-    incremental: ort.InferenceSession
-    crossing: Crossing
+class Sessions(Protocol):
+    """The two sessions of a rewritten model, on the CPU (host_sessions.py) or on a device (cuda/sessions.py)."""
+
     kernels: bool
+
+    @property
+    def views(self) -> tuple[str, ...]: ...
+
+    def materialize(self, feeds: Mapping[str, np.ndarray]) -> dict[str, ort.OrtValue]: ...
+
+    def run(
+        self, views: Mapping[str, ort.OrtValue], origins: np.ndarray, patches: np.ndarray, threshold: np.ndarray,
+        outputs: tuple[str, ...], light: bool, last: bool,
+    ) -> list[np.ndarray]: ...  # fmt: skip
+
+    def end_profiling(self) -> str: ...
 
 
 class Engine:
@@ -74,7 +64,7 @@ class Engine:
         """rewritten: makes the rewritten model. It is called again when it is needed again: weights are held once."""
         self.settings = settings
         self._rewritten = rewritten
-        self._sessions: _Sessions | None = None
+        self._sessions: Sessions | None = None
         self._full: dict[bool, ort.InferenceSession] = {}
         self._frozen: Engine | None = None
         self.verdicts: dict[tuple, Verdict] = {}  # by patch and stride: is incremental inference the faster?
@@ -123,35 +113,21 @@ class Engine:
         release_freed_memory()  # rewriting leaves cyclic graphs behind, which hold every weight
         return model
 
-    def _parts(self) -> _Sessions:
+    def _parts(self) -> Sessions:
         """The two sessions, made when the first is needed."""
         with self._lock:
             if self._sessions is None:
-                self._sessions = self._split_in_sessions(self._take_model())
+                self._sessions = self._sessions_of(self._take_model())
                 release_freed_memory()
             return self._sessions
 
-    def _split_in_sessions(self, model: onnx.ModelProto) -> _Sessions:
-        settings = self.settings
-        crossing = find_crossing(model)
-        options = _options(1)
-        if settings.profile_prefix is not None:
-            options.enable_profiling = True
-            options.profile_file_prefix = settings.profile_prefix
-        first = settings.providers[0]
-        on_cpu = (first if isinstance(first, str) else first[0]) == "CPUExecutionProvider"
-        kernels = settings.kernels and on_cpu and custom_ops.register(options, CPU_KERNELS, settings.strict)
-        # Each part is a copy with its weights: one at a time, and what kernels make of the weights last.
-        part = materialize_model(model, self.plan, crossing)
-        materialize = _session(part, _options(settings.workers), settings)
-        del part
-        part = incremental_model(model, self.plan, crossing)
-        del model
-        detached = detach(part, CPU_KERNELS, DOMAIN) if kernels else {}
-        release_freed_memory()
-        with provided(detached):
-            incremental = _session(part, options, settings)
-        return _Sessions(materialize, incremental, crossing, bool(kernels))
+    def _sessions_of(self, model: onnx.ModelProto) -> Sessions:
+        target = self.settings.target
+        if target is not None:
+            from krypton_onnx.runtime.cuda.sessions import DeviceSessions
+
+            return DeviceSessions(model, self.plan, self.settings, target)
+        return HostSessions(model, self.plan, self.settings, CPU_KERNELS)
 
     def materialize(self, image: np.ndarray, others: Mapping[str, np.ndarray]) -> Views:
         """Views and unoccluded outputs of one image (1, ...) in the model's layout."""
@@ -162,30 +138,12 @@ class Engine:
 
     def _materialize(self, image: np.ndarray, others: Mapping[str, np.ndarray]) -> Views:
         parts = self._parts()
-        feeds = {self.plan.image_input: image, **others}
-        binding = parts.materialize.io_binding()
-        for name, value in feeds.items():
-            binding.bind_cpu_input(name, np.ascontiguousarray(value))
-        outputs = parts.materialize.get_outputs()
-        ours: dict[str, ort.OrtValue] = {}  # these keep the memory alive; a binding's own list does not
-        for output in outputs:
-            # In memory of our own where the shape is known, so that all of the session's can be given back.
-            shape = [1 if index == 0 and not isinstance(size, int) else size for index, size in enumerate(output.shape)]
-            known = output.type == "tensor(float)" and all(isinstance(size, int) for size in shape)
-            if known and output.name in parts.crossing.views:
-                ours[output.name] = ort.OrtValue.ortvalue_from_numpy(np.empty(shape, np.float32))
-                binding.bind_ortvalue_output(output.name, ours[output.name])
-            else:
-                binding.bind_output(output.name, "cpu")
-        with native():
-            parts.materialize.run_with_iobinding(binding, shrinking())
-        names = [output.name for output in outputs]
-        values = {**dict(zip(names, binding.get_outputs(), strict=True)), **ours}
-        views = {name: values[name] for name in parts.crossing.views}
-        for name in parts.crossing.passed:
-            views[name] = ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(feeds[name]))
+        values = parts.materialize({self.plan.image_input: image, **others})
         wanted = {UNOCCLUDED + name for name in self.plan.outputs} | {pair[1] for pair in self.plan.logits.values()}
-        return Views(views, {name: values[name].numpy() for name in names if name in wanted})
+        return Views(
+            {name: values[name] for name in parts.views},
+            {name: value.numpy() for name, value in values.items() if name in wanted},
+        )
 
     def run(
         self, views: Views, tops: np.ndarray, lefts: np.ndarray, patches: np.ndarray, outputs: tuple[str, ...],
@@ -193,44 +151,20 @@ class Engine:
     ) -> list[np.ndarray]:  # fmt: skip
         """Outputs of N occluded images. patches: float32 (N or 1, C, h, w); threshold: float32 (1,) or one value a
         geometry; light: products need not be exact; last: memory that runs left for the next ones is given back."""
-        incremental = self._parts().incremental
-        binding = incremental.io_binding()
-        for name, value in views.values.items():
-            binding.bind_ortvalue_input(name, value)
-        binding.bind_cpu_input(ORIGIN, np.stack([tops, lefts], axis=1))
-        binding.bind_cpu_input(PATCH, np.ascontiguousarray(patches))
-        binding.bind_cpu_input(THRESHOLD, threshold)
-        for name in outputs:
-            binding.bind_output(name, "cpu")
-        with model_runs(), light_products(light), native():  # kernels run in this thread
-            incremental.run_with_iobinding(binding, shrinking() if last else None)
-        return binding.copy_outputs_to_cpu()
+        parts = self._parts()
+        with model_runs():
+            origins = np.stack([tops, lefts], axis=1)
+            return parts.run(views.values, origins, patches, threshold, outputs, light, last)
 
     def full(self, logits: bool) -> ort.InferenceSession:
         """The original model (dynamic batch) as a session of its own, made when it is first needed."""
         with self._lock:
             if logits not in self._full:
                 model = full_model(self._take_model(), self.plan, logits)
-                self._full[logits] = _session(model, _options(self.settings.workers), self.settings)
+                self._full[logits] = open_part(model, session_options(self.settings.workers), self.settings)
                 release_freed_memory()
             return self._full[logits]
 
     def end_profiling(self) -> str:
         """Path of ONNX Runtime's profile of the incremental session (settings.profile_prefix must be set)."""
-        return str(self._parts().incremental.end_profiling())
-
-
-def _options(threads: int) -> ort.SessionOptions:
-    """Spinning off: threads that wait for work must not take the cores of those that have some."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 4  # what is wrong is raised
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Of a quantized model (QDQ) ONNX Runtime would quantize weights again that are dequantized here: other values.
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    return options
-
-
-def _session(model: onnx.ModelProto, options: ort.SessionOptions, settings: SessionSettings) -> ort.InferenceSession:
-    return open_session(model, options, settings.providers, settings.provider_options, "the rewritten model")
+        return self._parts().end_profiling()

@@ -35,26 +35,26 @@ def answer_exactly(question: Question) -> HeatMap:
     reason = nothing_incremental(engine.plan)
     if reason is not None:
         return _noted(_in_full(question, "exact"), reason)
-    chosen = "incremental" if verdict is not None else way(engine.plan, grid, question.workers)
+    chosen = "incremental" if verdict is not None else way(engine.plan, grid, question.workers, question.costs)
     if chosen == "full":
         return _noted(_in_full(question, "exact"), "the plan foretells that it is faster")
     ready = materialize(question)
     most, workers = ready.within_memory()
     if chosen == "incremental" or question.memory_budget is not None:  # which a second session might break
-        batches = cells_of(exact_plan(engine.plan, grid, most, workers).batches, grid)
+        batches = cells_of(exact_plan(engine.plan, grid, most, workers, question.costs).batches, grid)
         return question.answer("exact", ready.baseline, [Part(batches, ready.runs(), workers)])
     table = GeometryTable(**engine.plan.table())
 
     def cut(cells: np.ndarray, size: int | None) -> list[np.ndarray]:
         sizes = [limit for limit in (size, most) if limit is not None]
-        return positions_plan(engine.plan, grid, cells, table, min(sizes, default=None), workers)
+        return positions_plan(engine.plan, grid, cells, table, min(sizes, default=None), workers, question.costs)
 
     def remember(measured: Verdict) -> None:
         engine.verdicts[occlusion] = measured
 
     size = question.full.size
     best_full = Ways.best_full if size is None else size.best
-    ways = Ways(ready.runs(), cut, question.full_runs(), workers, question.batch_size, best_full)
+    ways = Ways(ready.runs(), cut, question.full_runs(), workers, question.batch_size, best_full, question.costs)
     heat_map = question.answer("exact", ready.baseline, measured_parts(grid.positions, ways, remember))
     verdict = engine.verdicts.get(occlusion)
     return _noted(heat_map, verdict.reason) if verdict is not None and verdict.full_wins else heat_map

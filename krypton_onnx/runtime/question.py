@@ -13,6 +13,7 @@ from krypton_onnx.errors import ImageError, NotRewritable
 from krypton_onnx.rewriter import Plan
 from krypton_onnx.rewriter.rewrite import UNOCCLUDED
 from krypton_onnx.runtime.budget import fit_full_inference, fit_memory
+from krypton_onnx.runtime.costs import HOST, Costs
 from krypton_onnx.runtime.engine import Engine, Views
 from krypton_onnx.runtime.explain import MapInProgress, Part, RunBatch, fill_parts
 from krypton_onnx.runtime.fidelity import EXACT, Fidelity
@@ -22,7 +23,6 @@ from krypton_onnx.runtime.heat_map import HeatMap
 from krypton_onnx.runtime.memory import return_free_pages
 from krypton_onnx.runtime.patches import Patches
 from krypton_onnx.runtime.pool import Pool
-from krypton_onnx.runtime.schedule import NAIVE_BATCH
 from krypton_onnx.runtime.scores import Scorer, choose_targets
 
 
@@ -47,6 +47,7 @@ class Question:
     progress: Callable[[int, int], None] | None = None
     on_update: Callable[[HeatMap], None] | None = None
     pool: Pool | None = None  # whose threads compute; None: new ones
+    costs: Costs = HOST
 
     @property
     def incremental(self) -> Engine:
@@ -148,7 +149,7 @@ class FullyInferred:
     def within_memory(self, fidelities: Sequence[Fidelity] = ()) -> tuple[int, int]:
         """(most positions of a batch, workers): the threads that share the work of a run are ONNX Runtime's own."""
         question = self.question
-        most = question.batch_size or NAIVE_BATCH
+        most = question.batch_size or question.costs.full_batch
         if question.memory_budget is not None:
             most = fit_full_inference(question.engine.plan, question.image.nbytes, question.memory_budget, most)
         return most, 1

@@ -8,55 +8,50 @@ from krypton_onnx.numba_kernels import amx
 from krypton_onnx.rewriter import Plan
 from krypton_onnx.runtime import batching
 from krypton_onnx.runtime.batching import Batch, GeometryTable
+from krypton_onnx.runtime.costs import HOST, Costs
 from krypton_onnx.runtime.fidelity import Fidelity
 from krypton_onnx.runtime.grid import Grid
 
-MAX_BATCH = 64
-MAX_LIGHT_BATCH = 128  # of a list of positions, whose regions a propagation threshold may keep small
-BATCH_BYTES = 24 << 20  # the largest patch activation of a batch: it should stay in a cache, and memory low
-NAIVE_BATCH = 16  # positions handed to full inference at once; it runs fewer at a time (run_size.py)
-
-# What one more run costs beside its multiply-adds, as multiply-adds: calls and small arrays per node, and the weights
-# that every run reads once more.
-MULTIPLY_ADDS_A_NODE = 2e6
-MULTIPLY_ADDS_A_WEIGHT = 32
-MULTIPLY_ADDS_AN_ELEMENT = 48  # of a patch activation: it is gathered, transformed, written and read
 LIGHT_SHARE = 0.55  # of a multiply-add's time, where products may be rounded
 RUN_SHARE = 0.015
 
 
-def exact_plan(plan: Plan, grid: Grid, max_batch: int | None = None, workers: int = 1) -> batching.Plan[Batch]:
+def exact_plan(
+    plan: Plan, grid: Grid, max_batch: int | None = None, workers: int = 1, costs: Costs = HOST
+) -> batching.Plan[Batch]:
     """Batches whose regions are nearly truly clipped; max_batch None chooses by memory, some for every worker."""
     table = GeometryTable(**plan.table())
     if max_batch is None:
-        max_batch = default_batch(plan, grid, table, workers)
+        max_batch = default_batch(plan, grid, table, workers, costs=costs)
     return batching.plan_grid(
-        grid.tops, grid.lefts, grid.patch, table, max_batch=max_batch, fixed_cost=run_cost(plan)
+        grid.tops, grid.lefts, grid.patch, table, max_batch=max_batch, fixed_cost=run_cost(plan, costs)
     )
 
 
 def positions_plan(
-    plan: Plan, grid: Grid, cells: np.ndarray, table: GeometryTable, max_batch: int | None, workers: int
+    plan: Plan, grid: Grid, cells: np.ndarray, table: GeometryTable, max_batch: int | None, workers: int,
+    costs: Costs = HOST,
 ) -> list[np.ndarray]:
     """Batches of some cells of the grid (int64, row * columns + column), for regions that lie as `table` says."""
     if max_batch is None:
-        max_batch = min(default_batch(plan, grid, table, workers, MAX_LIGHT_BATCH), -(-len(cells) // workers) or 1)
+        most = default_batch(plan, grid, table, workers, costs.most_listed, costs)
+        max_batch = min(most, -(-len(cells) // workers) or 1)
     rows, columns = np.divmod(cells, len(grid.lefts))
     origins = np.stack([grid.tops[rows], grid.lefts[columns]], axis=1)
     batches = batching.plan_positions(
-        origins, grid.patch, table, max_batch=max_batch, fixed_cost=run_cost(plan)
+        origins, grid.patch, table, max_batch=max_batch, fixed_cost=run_cost(plan, costs)
     ).batches
     return [cells[batch.positions] for batch in batches]
 
 
-def run_cost(plan: Plan) -> float:
+def run_cost(plan: Plan, costs: Costs = HOST) -> float:
     """Multiply-adds that one more run costs."""
     weights = sum(
         operator.multiply_adds / np.prod(plan.geometries[operator.geometry].frame)
         for operator in plan.operators
         if operator.geometry is not None
     )
-    return float(MULTIPLY_ADDS_A_NODE * len(plan.operators) + MULTIPLY_ADDS_A_WEIGHT * weights)
+    return float(costs.a_node * len(plan.operators) + costs.a_weight * weights)
 
 
 def _extents(grid: Grid, table: GeometryTable) -> tuple[np.ndarray, np.ndarray]:
@@ -65,12 +60,13 @@ def _extents(grid: Grid, table: GeometryTable) -> tuple[np.ndarray, np.ndarray]:
 
 
 def default_batch(
-    plan: Plan, grid: Grid, table: GeometryTable, workers: int, limit: int = MAX_BATCH
+    plan: Plan, grid: Grid, table: GeometryTable, workers: int, limit: int | None = None, costs: Costs = HOST
 ) -> int:
     """Most positions of a batch: by the memory of their activations, and some batches for every worker."""
-    most = BATCH_BYTES // patch_bytes(plan, grid, table)
+    limit = costs.most if limit is None else limit
+    most = costs.batch_bytes // patch_bytes(plan, grid, table)
     # A third of them where a run still costs little beside its multiply-adds.
-    enough = -(-run_cost(plan) // (RUN_SHARE * work(plan, grid, table)))
+    enough = -(-run_cost(plan, costs) // (RUN_SHARE * work(plan, grid, table)))
     share = -(-grid.positions // workers)
     return int(np.clip(max(most // 3, min(most, enough)), 1, min(limit, share)))
 
@@ -98,7 +94,7 @@ def position_cost(plan: Plan, grid: Grid, fidelity: Fidelity) -> float:
     whole = sum(operator.multiply_adds for operator in plan.operators if operator.geometry is None)
     # What is computed on whole frames is never rounded: it is ONNX Runtime's.
     share = LIGHT_SHARE if fidelity.light and amx.available() else 1.0
-    return whole + share * (work(plan, grid, table) - whole) + MULTIPLY_ADDS_AN_ELEMENT * elements
+    return whole + share * (work(plan, grid, table) - whole) + HOST.an_element * elements
 
 
 def full_cost(plan: Plan) -> tuple[float, float]:
@@ -108,7 +104,7 @@ def full_cost(plan: Plan) -> tuple[float, float]:
     for operator in plan.operators:
         index = operator.geometry
         elements = operator.elements if index is None else frames[index] * operator.channels
-        cost = operator.multiply_adds + operator.products + MULTIPLY_ADDS_AN_ELEMENT * elements
+        cost = operator.multiply_adds + operator.products + HOST.an_element * elements
         whole += cost
         part += cost if index is not None else 0.0
     return whole, part
@@ -123,7 +119,7 @@ def patch_bytes(plan: Plan, grid: Grid, table: GeometryTable) -> int:
     )
 
 
-def naive_batches(grid: Grid, size: int = NAIVE_BATCH) -> list[Batch]:
+def naive_batches(grid: Grid, size: int = HOST.full_batch) -> list[Batch]:
     """The grid row by row, in batches of neighbours, for full inference."""
     rows, columns = grid.shape
     if size >= columns:

@@ -24,6 +24,7 @@ from krypton_onnx.rewriter.ort_sessions import open_session, open_with
 from krypton_onnx.rewriter.rewrite import image_layout
 from krypton_onnx.rewriter.unrewritten import unrewritten_plan
 from krypton_onnx.rewriter.weights import as_bytes
+from krypton_onnx.runtime.costs import costs_of
 from krypton_onnx.runtime.engine import Engine, SessionSettings
 from krypton_onnx.runtime.exact import answer_exactly, answer_naively
 from krypton_onnx.runtime.fills.words import Fill, needs_preparation
@@ -35,6 +36,7 @@ from krypton_onnx.runtime.occlusion import Occlusion
 from krypton_onnx.runtime.patches import Patches
 from krypton_onnx.runtime.pool import Pool
 from krypton_onnx.runtime.preparing import AnyImage, Pictured
+from krypton_onnx.runtime.providers import choose_providers, cuda_target
 from krypton_onnx.runtime.question import (
     Question,
     check_callbacks,
@@ -60,7 +62,9 @@ class OcclusionSession(StandIn, Pictured):
 
     model : path, bytes or ModelProto; original or rewritten.
     sess_options, providers, provider_options : as for onnxruntime.InferenceSession; `sess_options` serves `run`,
-        and its intra_op_num_threads (0: all cores) is the number of threads that `explain` uses.
+        and its intra_op_num_threads (0: all cores) is the number of threads that `explain` uses. providers="auto" is
+        CUDA where it can be used, else the CPU, and `provider_note` says which; CUDA that is asked for by name and
+        cannot be used is an error. On CUDA, TF32 is off unless provider option use_tf32 says otherwise.
     image_input : name of the image input, where several inputs could be it.
     strict : no Winograd convolution, whose rounding errors are larger: a fifth of the tolerance of exact mode
         (`krypton_onnx.tolerance`), at up to twice the time.
@@ -82,9 +86,8 @@ class OcclusionSession(StandIn, Pictured):
         strict: bool = False,
         preparation: Preparation | str | None = None,
     ) -> None:
-        named = [providers] if isinstance(providers, str) else providers
-        chosen = tuple(named) if named is not None else ("CPUExecutionProvider",)
-        _check_providers(chosen)
+        chosen = choose_providers(providers, provider_options)
+        target = cuda_target(chosen)
         # A path is read again when it is needed, rather than its weights held twice.
         loaded = load_model(model)
         self._source: Source = loaded
@@ -96,11 +99,13 @@ class OcclusionSession(StandIn, Pictured):
         self._options = sess_options
         threads = sess_options.intra_op_num_threads if sess_options is not None else 0
         self._settings = SessionSettings(
-            providers=chosen,
-            provider_options=None if provider_options is None else tuple(provider_options),
-            workers=threads if threads > 0 else available_cores(),
+            providers=chosen.names,
+            provider_options=chosen.options,
+            workers=1 if target is not None else threads if threads > 0 else available_cores(),
             strict=strict,
+            target=target,
         )
+        self._provider_note = chosen.note
         self._image_input = self._plan.image_input if self._plan else find_image_input(loaded, image_input)
         image = next(value for value in graph_inputs(loaded) if value.name == self._image_input)
         self._image_dims, self._image_dtype = input_dims(image), _numpy_type(image)
@@ -118,7 +123,7 @@ class OcclusionSession(StandIn, Pictured):
         self._remember(loaded, preparation)
         self._lock = threading.Lock()
         self._pool = Pool(self._settings.workers)
-        self._run_size = RunSize()
+        self._run_size = RunSize(costs_of(target).full_sizes)
         forget_in_children(self)
 
     # -- the model itself --------------------------------------------------------------------------------------------
@@ -137,6 +142,11 @@ class OcclusionSession(StandIn, Pictured):
     def layout(self) -> str:
         """NCHW or NHWC: how the image input is laid out."""
         return self._layout
+
+    @property
+    def provider_note(self) -> str:
+        """Which execution provider was chosen, and why; empty where it was asked for by its name."""
+        return self._provider_note
 
     @property
     def rewritten(self) -> bool:
@@ -296,8 +306,8 @@ class OcclusionSession(StandIn, Pictured):
         scorer = Scorer(engine.plan, scored)
         full = self._full_inference(engine, scorer, others)
         typed = as_type(batch, self._image_dtype)
-        workers = self._settings.workers
-        return Question(engine, full, typed, others, grid, patches, scorer, None, workers, pool=self._pool)
+        workers, costs = self._settings.workers, costs_of(self._settings.target)
+        return Question(engine, full, typed, others, grid, patches, scorer, None, workers, pool=self._pool, costs=costs)
 
     def _full_inference(
         self, engine: Engine | Unrewritten, scorer: Scorer, others: Mapping[str, np.ndarray]
@@ -364,7 +374,8 @@ class OcclusionSession(StandIn, Pictured):
     def after_fork(self) -> None:
         """In a forked child: the session of the parent waits for threads that are no more."""
         abandon(self._original)
-        self._original, self._lock, self._run_size = None, threading.Lock(), RunSize()
+        self._original, self._lock = None, threading.Lock()
+        self._run_size = RunSize(costs_of(self._settings.target).full_sizes)
 
     def __getstate__(self) -> dict[str, Any]:
         settings = self._settings
@@ -426,13 +437,3 @@ def _numpy_type(value: onnx.ValueInfoProto) -> np.dtype:
 def available_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-
-
-def _check_providers(providers: tuple) -> None:
-    names = [provider if isinstance(provider, str) else provider[0] for provider in providers]
-    available = ort.get_available_providers()
-    if not names:
-        raise ModelError(f"providers is empty: name one of {', '.join(available)}")
-    for name in names:
-        if name not in available:
-            raise ModelError(f"provider '{name}' is not available here; this onnxruntime has: {', '.join(available)}")

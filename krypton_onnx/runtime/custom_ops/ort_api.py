@@ -18,6 +18,7 @@ CUSTOM_OP_VERSION = 17
 
 ORT_RUNTIME_EXCEPTION = 6
 INPUT_REQUIRED, INPUT_OPTIONAL = 0, 1
+MEMORY_HOST, MEMORY_DEFAULT = -2, 0  # OrtMemTypeCPUInput; OrtMemTypeDefault is the provider's own memory
 
 STATUS = HANDLE = c_void_p
 # An address of plain memory. Not POINTER(type): to convert an argument to that costs a third of the call.
@@ -45,6 +46,7 @@ _FUNCTIONS: dict[str, tuple[int, Any, tuple[Any, ...]]] = {
     "KernelContext_GetOutput": (91, STATUS, (HANDLE, c_size_t, ADDRESS, c_size_t, ADDRESS)),
     "ReleaseStatus": (93, None, (STATUS,)),
     "KernelInfoGetAttributeArray_int64": (163, STATUS, (HANDLE, c_char_p, ADDRESS, ADDRESS)),
+    "KernelContext_GetGPUComputeStream": (193, STATUS, (HANDLE, ADDRESS)),
     "KernelInfo_GetInputCount": (230, STATUS, (HANDLE, ADDRESS)),
     "KernelInfo_GetNodeName": (244, STATUS, (HANDLE, ADDRESS, ADDRESS)),
     "KernelInfoGetConstantInput_tensor": (249, STATUS, (HANDLE, c_size_t, ADDRESS, ADDRESS)),

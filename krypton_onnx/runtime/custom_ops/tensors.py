@@ -44,18 +44,30 @@ class TensorAccess:
         self._scratch = _Scratch()
 
     def input(self, context: int, index: int, dtype: np.dtype) -> np.ndarray | None:
-        """View of an input, None where an optional one is absent."""
-        scratch = self._scratch
-        status = self._get_input(context, index, scratch.value_out)
-        if status:
-            self._api.check(status)
-        value = scratch.value.value
+        """View of an input in host memory, None where an optional one is absent."""
+        value = self.input_value(context, index)
         return self.view(value, dtype) if value else None
 
     def output(
         self, context: int, dtypes: tuple[np.dtype, ...], index: int, shape: tuple[int, ...]
     ) -> np.ndarray:
-        """Allocates an output and views it."""
+        """Allocates an output in host memory and views it."""
+        return self._array(self.output_value(context, index, shape), shape, dtypes[index])
+
+    def view(self, value: int, dtype: np.dtype) -> np.ndarray:
+        """View of an OrtValue, a tensor of the given element type in host memory."""
+        return self._array(value, self.shape(value), dtype)
+
+    def input_value(self, context: int, index: int) -> int | None:
+        """The OrtValue of an input, None where an optional one is absent."""
+        scratch = self._scratch
+        status = self._get_input(context, index, scratch.value_out)
+        if status:
+            self._api.check(status)
+        return scratch.value.value or None
+
+    def output_value(self, context: int, index: int, shape: tuple[int, ...]) -> int:
+        """Allocates an output, an OrtValue."""
         scratch = self._scratch
         rank = len(shape)
         status = self._get_output(context, index, (c_int64 * rank)(*shape), rank, scratch.value_out)
@@ -64,22 +76,26 @@ class TensorAccess:
         value = scratch.value.value
         if not value:
             raise IndexError(f"the operator has no output {index}")
-        return self._array(value, shape, dtypes[index])
+        return value
 
-    def view(self, value: int, dtype: np.dtype) -> np.ndarray:
-        """View of an OrtValue, a tensor of the given element type."""
+    def shape(self, value: int) -> list[int]:
+        """The shape of an OrtValue, a tensor."""
         scratch = self._scratch
         status = self._get_shape(value, *scratch.shape_out)
         if status:
             self._api.check(status)
-        return self._array(value, scratch.dims[: scratch.rank.value], dtype)
+        return scratch.dims[: scratch.rank.value]
+
+    def address(self, value: int) -> int:
+        """Where the elements of an OrtValue are, in whatever memory; 0 where there are none."""
+        scratch = self._scratch
+        status = self._get_data(value, scratch.data_out)
+        if status:
+            self._api.check(status)
+        return scratch.data.value or 0
 
     def _array(self, value: int, shape: tuple[int, ...] | list[int], dtype: np.dtype) -> np.ndarray:
         size = prod(shape) * dtype.itemsize
         if not size:  # there may be no memory behind it
             return np.empty(shape, dtype)
-        scratch = self._scratch
-        status = self._get_data(value, scratch.data_out)
-        if status:
-            self._api.check(status)
-        return np.ndarray(shape, dtype, _memoryview(scratch.data, size, _WRITABLE))
+        return np.ndarray(shape, dtype, _memoryview(self.address(value), size, _WRITABLE))
