@@ -11,7 +11,7 @@ EXTRAS ?=
 # pytest's exit code where there is no test to run: not a failure.
 NO_TESTS := 5
 
-.PHONY: demo test deployments docs bench fuzz clean
+.PHONY: demo test deployments web docs bench fuzz clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -25,7 +25,13 @@ test: $(VENV)/.dev $(EXTRAS:%=$(VENV)/.extra-%)
 # The ways into deployments, each by what it runs in: Node and a browser (Node and Chromium must be there, or those tests
 # are skipped), the service, Ray. One after the other: they take all cores.
 deployments: $(VENV)/.dev $(VENV)/.extra-web $(VENV)/.extra-serve $(VENV)/.extra-ray
+	if command -v npm >/dev/null; then cd krypton_onnx/web/app && npm ci --silent && npm test --silent; \
+	else echo "no npm: the page's own tests are left out"; fi
 	$(BIN)/python -m pytest tests/deployments || [ $$? -eq $(NO_TESTS) ]
+
+# The page of `krypton-onnx web`, built into the package by npm: a wheel that is made afterwards needs no Node.
+web: $(VENV)/.dev $(VENV)/.extra-web
+	$(BIN)/python -m krypton_onnx.web
 
 # The site, into site/; a warning is an error.
 docs: $(VENV)/.extra-docs

@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from krypton_onnx import ray
     from krypton_onnx.checking import CheckReport, check
     from krypton_onnx.conversion import ConversionReport, convert
     from krypton_onnx.errors import ImageError, KryptonError, ModelError
@@ -47,6 +48,7 @@ _HOMES = {
     "register": "registration",
     "tune": "runtime.tuner",
 }
+_ROOMS = ("ray",)  # modules that are public under their own name
 
 __all__ = [
     "CheckReport",
@@ -64,12 +66,15 @@ __all__ = [
     "check",
     "convert",
     "inspect",
+    "ray",
     "register",
     "tune",
 ]
 
 
 def __getattr__(name: str) -> object:
+    if name in _ROOMS:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
@@ -84,4 +89,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_HOMES, *_ROOMS])

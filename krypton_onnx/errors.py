@@ -21,6 +21,10 @@ class ImageError(KryptonError):
     """The image, or an argument that describes the explanation, is at fault."""
 
 
+class TooManyPixels(ImageError):
+    """The image is larger than what is read."""
+
+
 def one_line(error: BaseException | str) -> str:
     """The text of an exception on one line, to stand inside a message of ours."""
     return " ".join("".join(char if char.isprintable() else " " for char in str(error)).split())

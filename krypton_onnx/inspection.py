@@ -12,6 +12,7 @@ from krypton_onnx.images.preparation import Preparation
 from krypton_onnx.rewriter import Plan, Source, load_model, plan_of, rewrite_model
 from krypton_onnx.rewriter.normalize import find_image_input
 from krypton_onnx.rewriter.unrewritten import unrewritten_plan
+from krypton_onnx.runtime.advice import BatchAdvice, advise
 from krypton_onnx.runtime.batching import GeometryTable
 from krypton_onnx.runtime.grid import make_grid
 from krypton_onnx.runtime.preparing import stored_labels, stored_preparation
@@ -68,6 +69,32 @@ def inspect(
     patch, stride : pixels, int or (height, width). input_shape : of the image input, where height or width is unknown.
     Raises ModelError where the model cannot be read or understood, ImageError where the patch does not fit.
     """
+    return _inspected(model, patch, stride, input_shape, image_input)[0]
+
+
+def inspect_and_advise(
+    model: Source,
+    patch: int | tuple[int, int],
+    stride: int | tuple[int, int],
+    input_shape: tuple[int, ...] | None,
+    image_input: str | None,
+    batch_size: int | None,
+) -> tuple[Inspection, BatchAdvice]:
+    """As `inspect`, and which positions to send together where the rewritten model runs without this package.
+
+    batch_size : most positions of a run; None chooses. Raises ModelError where the model cannot be rewritten, too.
+    """
+    found, plan = _inspected(model, patch, stride, input_shape, image_input)
+    return found, advise(plan, make_grid(plan.image_shape[1:], patch, stride), batch_size)
+
+
+def _inspected(
+    model: Source,
+    patch: int | tuple[int, int],
+    stride: int | tuple[int, int],
+    input_shape: tuple[int, ...] | None,
+    image_input: str | None,
+) -> tuple[Inspection, Plan]:
     loaded = load_model(model)
     try:
         plan = plan_of(rewrite_model(loaded, image_input, input_shape))
@@ -76,7 +103,7 @@ def inspect(
     if plan is None:
         raise ModelError("the model has no plan: convert the original model again")
     found = inspect_plan(plan, patch, stride)
-    return replace(found, preparation=stored_preparation(loaded), labels=stored_labels(loaded))
+    return replace(found, preparation=stored_preparation(loaded), labels=stored_labels(loaded)), plan
 
 
 def inspect_plan(plan: Plan, patch: int | tuple[int, int], stride: int | tuple[int, int]) -> Inspection:

@@ -150,4 +150,6 @@ def _unknown(example: Example) -> None:
     raise AssertionError(f"a block of {example.region.lexemes['language']!r}: known are {', '.join(EVALUATORS)}")
 
 
-EVALUATORS = {"python": _python, "bash": _bash, "text": _text, "toml": _toml, "json": _json, "csharp": _shown}
+LISTINGS = ("cpp", "csharp", "java", "javascript", "protobuf", "yaml")
+EVALUATORS = {"python": _python, "bash": _bash, "text": _text, "toml": _toml, "json": _json}
+EVALUATORS |= dict.fromkeys(LISTINGS, _shown)

@@ -20,6 +20,7 @@ class SimulatedDevice:
     def __init__(self) -> None:
         self.queued = 0
         self.uploads = 0
+        self.waited = 0
 
     def stream(self, api: object, context: int) -> int:
         self.queued += 1
@@ -31,6 +32,9 @@ class SimulatedDevice:
     def upload(self, values: np.ndarray) -> object:
         self.uploads += 1
         return simulated(np.array(values))
+
+    def wait(self) -> None:
+        self.waited += 1
 
     def download(self, address: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         return _view(address, shape, dtype).copy()

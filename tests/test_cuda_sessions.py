@@ -94,6 +94,7 @@ def test_nothing_but_origins_and_patches_goes_to_the_device_and_scores_come_back
     image = families.example_image(families.FAMILIES["resnet18_legacy"]())
     incrementally(made, image, patch=9, stride=24)
     uploads = target.device.uploads
+    assert target.device.waited == 1  # for the weights
     incrementally(made, image, patch=9, stride=24)
     assert target.device.uploads == uploads  # weights, when the session was made
     _, placed = device_parts(made)._incremental

@@ -20,12 +20,18 @@ from krypton_onnx.images.presets import PRESETS
 
 RUN = ("python", "bash", "toml", "json")
 NOT_RUN = {
-    "README.md": 2,
+    "README.md": 3,
     "docs/benchmarks.md": 5,
+    "docs/cuda.md": 2,
+    "docs/ray.md": 6,
+    "docs/deploy.md": 1,
     "docs/how-to/export.md": 3,
     "docs/how-to/service.md": 1,
     "docs/index.md": 1,
     "docs/quick-start.md": 1,
+    "docs/servers.md": 4,
+    "docs/service.md": 5,
+    "docs/web.md": 2,
 }
 """How many blocks of a page are marked as not to be run; each mark has its reason."""
 
@@ -72,10 +78,40 @@ def about_the_rewritten_model(names):
     assert_scores_equal(again.reshape(scores.shape), scores, probabilities=True)
 
 
-SLOW = ("demo",)
-"""Its example measures for a while, and is run by its own tests."""
+def about_deploying(names):
+    advice = names["advice"]
+    tops, lefts = (np.unique([place for run in advice["batches"] for place in run[axis]]) for axis in ("tops", "lefts"))
+    scores, baseline = oracle(tops, lefts)
+    target = names["target"]
+    assert target == baseline.argmax() and names["drop"].shape == scores.shape[:2]
+    assert_scores_equal(names["drop"], baseline.ravel()[target] - scores[..., target], probabilities=True)
+    assert 1e-6 < np.abs(names["capped"] - names["exact"]).max() < 0.1
+    assert names["tuning"]["specification"]["patch"] == [16, 16] and names["ways"][-1] == [1.0]
 
-FURTHER = {"README.md": about_the_readme, "docs/rewritten-model.md": about_the_rewritten_model}
+
+def about_the_servers(names):
+    """Triton's configuration names what the model has, of the same types and sizes."""
+    text = (doc_pages.ROOT / "docs" / "servers.md").read_text()
+    [config] = re.findall(r'```protobuf\n([^`]*backend: "onnxruntime"[^`]*)```', text)
+    rows = re.findall(r'{ name: "(\w+)" data_type: TYPE_(\w+) dims: \[ ([-\d, ]+) \] }', config)
+    types = {"FP32": "tensor(float)", "INT64": "tensor(int64)"}
+    told = [(name, types[kind], [int(size) for size in sizes.split(",")]) for name, kind, sizes in rows]
+    session = names["own"]
+    assert told == [
+        (value.name, value.type, [size if isinstance(size, int) else -1 for size in value.shape])
+        for value in (*session.get_inputs(), *session.get_outputs())
+    ]
+
+
+SLOW = ("demo", "web", "serve")
+"""Their examples measure for a while, build a page by Node, or serve until Ctrl-C; their own tests run them."""
+
+FURTHER = {
+    "README.md": about_the_readme,
+    "docs/deploy.md": about_deploying,
+    "docs/rewritten-model.md": about_the_rewritten_model,
+    "docs/servers.md": about_the_servers,
+}
 
 
 @pytest.mark.parametrize("page", doc_pages.PAGES)

@@ -15,6 +15,7 @@ from krypton_onnx.cli import app
 from krypton_onnx.rewriter import ort_sessions
 from krypton_onnx.runtime import providers
 from krypton_onnx.runtime.cuda import device
+from krypton_onnx.runtime.cuda.target import Target
 from krypton_onnx.runtime.providers import AUTO, CPU, CUDA, choose_providers
 
 needs_no_cuda = pytest.mark.skipif(CUDA in ort.get_available_providers(), reason="this onnxruntime has CUDA")
@@ -125,6 +126,9 @@ class FakeCuda:
     def select_device(self, number: int) -> None:
         self.selected.append(number)
 
+    def synchronize(self) -> None:
+        self.selected.append(-1)
+
     def external_stream(self, pointer: int) -> tuple[str, int]:
         return "external", pointer
 
@@ -200,11 +204,28 @@ def test_constants_come_from_either_memory() -> None:
     assert fake_device(copies).download(0, (0,), np.dtype(np.int64)).shape == (0,) and len(copies) == 1
 
 
+def test_incremental_sessions_search_no_algorithm_for_every_shape() -> None:
+    """Regions have many shapes; who says how to search is heard."""
+
+    def target(names: tuple, options: tuple | None = None) -> Target:
+        return Target(fake_device(), (), names, options, "cuda", 0, lambda: 0)
+
+    rule = {"cudnn_conv_algo_search": "HEURISTIC"}
+    own = {"cudnn_conv_algo_search": "EXHAUSTIVE"}
+    assert target((CUDA, CPU)).search() == (((CUDA, rule), CPU), None)
+    assert target(((CUDA, {"device_id": 1}),)).search() == (((CUDA, {**rule, "device_id": 1}),), None)
+    assert target(((CUDA, own),)).search() == (((CUDA, own),), None)
+    assert target((CUDA, CPU), ({}, {})).search() == ((CUDA, CPU), (rule, {}))
+    assert target((CPU,)).search() == ((CPU,), None)
+
+
 def test_the_gpu_is_made_current_once_a_thread() -> None:
     gpu = fake_device(number=2)
     for _ in range(3):
         gpu.stream(api_with_stream(1), 55)
     assert gpu._cuda.selected == [2] and gpu.free_bytes() == 7
+    gpu.wait()
+    assert gpu._cuda.selected == [2, -1]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,9 @@ from krypton_onnx.cli.convert import convert
 from krypton_onnx.cli.demo import demo
 from krypton_onnx.cli.explain import explain
 from krypton_onnx.cli.inspect import inspect
+from krypton_onnx.cli.serve import serve
 from krypton_onnx.cli.tune import tune
+from krypton_onnx.cli.web import web
 
 __all__ = ["app", "main"]
 
@@ -52,7 +54,7 @@ def _help(command: Callable[..., Any]) -> str:
     return "\n\n".join(" ".join(part.split()) for part in (introspection.getdoc(command) or "").split("\n\n"))
 
 
-for command in (explain, tune, convert, check, inspect, bench, demo):
+for command in (explain, tune, convert, check, inspect, bench, web, serve, demo):
     app.command(help=_help(command))(command)
 
 

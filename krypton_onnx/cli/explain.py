@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from krypton_onnx.cli.console import INTERRUPTED, misuse
+from krypton_onnx.cli.engine import EngineOptions, worker_providers
 from krypton_onnx.cli.grouping import grouped
 from krypton_onnx.cli.groups import (
     ModeOptions,
@@ -59,6 +60,7 @@ def explain(
     preparation: PreparationOptions,
     quality: ModeOptions,
     running: RunOptions,
+    engine: EngineOptions,
 ) -> None:
     """Map which parts of an image the score of a class depends on.
 
@@ -70,8 +72,9 @@ def explain(
     model, given = _model_and_images(model, images or [], replayed=spec is not None)
     preparing = preparation.read()
     asked = _asked(context, occlusion, scoring, targets, quality, running)
-    several = written.for_several(are_several(given))
-    sources = find(given, written.folder)
+    engine.require_fitting(written)
+    several = written.for_several(engine.on_ray or are_several(given))
+    sources = () if engine.on_ray else find(given, written.folder)
 
     # What can go wrong quickly comes first: the outputs, the small files, then the model.
     base = None if spec is None else _loaded(spec)
@@ -89,11 +92,17 @@ def explain(
         from krypton_onnx.cli.explaining import open_explainer
         from krypton_onnx.cli.preparing import execution_providers
         from krypton_onnx.cli.specifying import Asked
-        asked["providers"] = Asked(execution_providers(running.providers), running.providers is not None)
+        here = None if engine.on_ray else execution_providers(running.providers)
+        asked["providers"] = Asked(here, engine.on_ray or running.providers is not None)
         asked["image_input"] = Asked(preparing.image_input, preparing.image_input is not None)
         return open_explainer(model, base, asked, preparing, targets.target or [], targets.labels, written.quiet)
 
-    if several:
+    if engine.on_ray:
+        from krypton_onnx.cli.on_ray import explain_on_ray
+
+        providers = worker_providers(running.providers) or (None if base is None else base.providers)
+        explain_on_ray(given, written, opened, engine, providers, read if spec is None else [*read, spec])
+    elif several:
         from krypton_onnx.cli.many import explain_all
 
         explain_all(sources, written, opened, read if spec is None else [*read, spec])

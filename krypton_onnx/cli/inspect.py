@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from krypton_onnx.cli import options
-from krypton_onnx.cli.console import ends, sizes, stored
+from krypton_onnx.cli.console import ends, misuse, sizes, stored
+from krypton_onnx.files import atomic_write, require_writable
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from krypton_onnx import Inspection
+    from krypton_onnx.runtime.advice import BatchAdvice
 
 KIND_STYLES = {"local": "green", "pointwise": "", "global": "yellow"}
 
@@ -24,6 +27,17 @@ def inspect(
     stride: options.Stride = "4",
     input_shape: options.InputShape = None,
     image_input: options.ImageInput = None,
+    batches: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write which positions to send together where the rewritten model runs without this package (JSON).",
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Of --batches: most positions of a run. Default: by memory, up to 128."),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Show how the region that an occlusion changes grows, and how much work is left to do.
@@ -32,10 +46,20 @@ def inspect(
     """
     patch_size, step = options.pair("--patch", patch), options.pair("--stride", stride)
     shape, image_input = options.shape_and_input(input_shape, image_input)
+    if batches is not None:
+        require_writable(batches, [model])
+    elif batch_size is not None:
+        misuse("--batch-size", "has no meaning without --batches")
 
     import krypton_onnx as kx
 
-    inspection = kx.inspect(model, patch_size, step, input_shape=shape, image_input=image_input)
+    if batches is None:
+        inspection = kx.inspect(model, patch_size, step, input_shape=shape, image_input=image_input)
+    else:
+        from krypton_onnx.inspection import inspect_and_advise
+
+        inspection, advice = inspect_and_advise(model, patch_size, step, shape, image_input, batch_size)
+        _write(advice, batches)
     if json:
         from json import dumps
 
@@ -50,6 +74,18 @@ def inspect(
         console.width = 1000
     console.print(_table(inspection))
     console.print(_summary(inspection), soft_wrap=True)
+    if batches is not None:
+        typer.echo(
+            f"wrote {batches}: {len(advice.batches)} runs that do 1/{advice.redundancy_ratio:.2f} of the work of full "
+            "inference, the unoccluded pass of each counted"
+        )
+
+
+def _write(advice: BatchAdvice, path: Path) -> None:
+    from json import dumps
+
+    with atomic_write(path) as temporary:
+        temporary.write_text(dumps(advice.to_dict()) + "\n", encoding="utf-8")
 
 
 def _table(inspection: Inspection) -> Table:

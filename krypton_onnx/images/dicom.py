@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from krypton_onnx.errors import ImageError
+from krypton_onnx.errors import ImageError, TooManyPixels
 from krypton_onnx.images.preparation import window_words, windowed
 
 if TYPE_CHECKING:
@@ -90,8 +91,12 @@ class GreyValues:
         return (*steps, "inverted (MONOCHROME1)") if self.inverted else tuple(steps)
 
 
-def read_dicom(path: Path, most_pixels: int) -> tuple[Image, tuple[str, ...], GreyValues | None]:
+def read_dicom(
+    path: Path | str, most_pixels: int, content: BytesIO | None = None
+) -> tuple[Image, tuple[str, ...], GreyValues | None]:
     """A grey file as a picture of mode "F" of its modality values, a coloured one of mode RGB; words; what greys mean.
+
+    content : of the file, where `path` is but its name.
 
     Raises ImageError where pydicom is not installed, or the file holds no single picture that can be read.
     """
@@ -105,7 +110,7 @@ def read_dicom(path: Path, most_pixels: int) -> tuple[Image, tuple[str, ...], Gr
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of values that break a rule of DICOM; they would be shown
             # A file with the suffix of one may lack its first 132 bytes.
-            data = pydicom.dcmread(path, force=True, specific_tags=list(_ELEMENTS))
+            data = pydicom.dcmread(path if content is None else content, force=True, specific_tags=list(_ELEMENTS))
             _require_picture(data, path, most_pixels)
             return _read(data, path)
     except ImageError:
@@ -116,7 +121,7 @@ def read_dicom(path: Path, most_pixels: int) -> tuple[Image, tuple[str, ...], Gr
         raise ImageError(f"{path}: the DICOM file cannot be read ({type(error).__name__})") from None
 
 
-def _require_picture(data: Dataset, path: Path, most_pixels: int) -> None:
+def _require_picture(data: Dataset, path: Path | str, most_pixels: int) -> None:
     from pydicom.pixels import get_decoder
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
@@ -128,7 +133,7 @@ def _require_picture(data: Dataset, path: Path, most_pixels: int) -> None:
             f"{path}: holds {frames} frames; save the one to explain as a file by itself"
         )
     if data.Rows * data.Columns > most_pixels:
-        raise ImageError(f"{path}: has {data.Columns} x {data.Rows} pixels; at most 13000 x 13000 are read")
+        raise TooManyPixels(f"{path}: has {data.Columns} x {data.Rows} pixels; at most {most_pixels:,} in all are read")
     kind = data.get("PhotometricInterpretation")
     if kind not in (*_GREYS, *_COLOURS, "PALETTE COLOR"):
         raise ImageError(f"{path}: its colours are {str(kind)[:20]}, which is not read here; convert it to RGB")
@@ -146,14 +151,14 @@ def _require_picture(data: Dataset, path: Path, most_pixels: int) -> None:
         raise _undecodable(data, path)
 
 
-def _undecodable(data: Dataset, path: Path) -> ImageError:
+def _undecodable(data: Dataset, path: Path | str) -> ImageError:
     return ImageError(
         f"{path}: its pixels are compressed ({data.file_meta.TransferSyntaxUID.name}), and nothing installed decodes "
         "them: pip install python-gdcm, or decompress the file first (gdcmconv --raw)"
     )
 
 
-def _read(data: Dataset, path: Path) -> tuple[Image, tuple[str, ...], GreyValues | None]:
+def _read(data: Dataset, path: Path | str) -> tuple[Image, tuple[str, ...], GreyValues | None]:
     from PIL import Image
     from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from krypton_onnx.errors import ImageError, one_line
+from krypton_onnx.errors import ImageError, TooManyPixels, one_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,6 +24,8 @@ MAX_PIXELS = 178_956_970
 _NOTES = "krypton_onnx.notes"  # in Image.info, which copies, crops and conversions of the picture keep
 _ORIENTATION = 0x0112  # of Exif; 1 is upright
 _DICOM_SUFFIXES = (".dcm", ".dicom")
+_DICOM_MAGIC = 128, b"DICM"  # where a DICOM file says that it is one
+
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,16 +63,43 @@ def read_image(path: str | os.PathLike[str]) -> Image | np.ndarray:
         raise ImageError(f"{path}: the image cannot be read: {one_line(error)}") from None
 
 
-def _read_picture(path: Path) -> Image:
+def read_image_bytes(
+    data: bytes, name: str = "the image", max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] | None = None
+) -> Image:
+    """The picture that the content of a file holds, as `read_image` reads it from a path.
+
+    name : starts the message of an error. formats : those of Pillow that are tried (None: all); DICOM is read in any
+    case. Raises TooManyPixels, before any is decoded, where there are more than `max_pixels`, ImageError as
+    `read_image`.
+    """
+    start, magic = _DICOM_MAGIC
+    if data[start : start + len(magic)] == magic:
+        from krypton_onnx.images.dicom import read_dicom
+
+        picture, words, grey = read_dicom(name, max_pixels, BytesIO(data))
+        return _noted(picture, Notes(words, grey))
+    return _read_picture(name, BytesIO(data), max_pixels, formats)
+
+
+def _read_picture(
+    path: Path | str,
+    content: BytesIO | None = None,
+    max_pixels: int = MAX_PIXELS,
+    formats: tuple[str, ...] | None = None,
+) -> Image:
+    """From the file at `path`; or from `content`, and `path` is but its name."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
             # Of metadata that it cannot read and of many pixels: what matters is raised.
             warnings.simplefilter("ignore")
-            with Image.open(path) as file:
-                if file.width * file.height > MAX_PIXELS:
-                    raise ImageError(f"{path}: has {file.width} x {file.height} pixels; at most 13000 x 13000 are read")
+            if formats is not None:
+                Image.init()  # else some are not known by their names yet
+            with Image.open(path if content is None else content, formats=formats) as file:
+                if file.width * file.height > max_pixels:
+                    most = "13000 x 13000" if max_pixels == MAX_PIXELS else f"{max_pixels:,} in all"
+                    raise TooManyPixels(f"{path}: has {file.width} x {file.height} pixels; at most {most} are read")
                 frames, words = getattr(file, "n_frames", 1), []
                 if frames > 1:
                     if file.format != "MPO":
@@ -81,6 +111,8 @@ def _read_picture(path: Path) -> Image:
                 return _noted(ImageOps.exif_transpose(file), Notes(tuple(words)))
     except ImageError:
         raise
+    except Image.DecompressionBombError:
+        raise TooManyPixels(f"{path}: has more pixels than 13000 x 13000, which are the most that are read") from None
     except UnidentifiedImageError:
         raise ImageError(f"{path}: not an image in a format known here (PNG, JPEG, TIFF, DICOM, ..., .npy)") from None
     except Exception as error:  # Pillow's readers raise what comes of a broken file: struct.error, IndexError, ...
@@ -111,8 +143,9 @@ def _noted(picture: Image, notes: Notes) -> Image:
 
 def _starts_as_dicom(path: Path) -> bool:
     """By the magic of a DICOM file, which may have any name."""
+    start, magic = _DICOM_MAGIC
     with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+        return file.read(start + len(magic))[start:] == magic
 
 
 def _regular_file(path: str | os.PathLike[str]) -> Path:

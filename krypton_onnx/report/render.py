@@ -70,11 +70,19 @@ def _json(contents: dict[str, Any]) -> str:
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
+def hashes() -> tuple[str, str]:
+    """Of the style and of the scripts: what a policy must allow on a page that shows a report inside itself."""
+    return _hash(_own(STYLE)), _hashes([_own(name) for name in SCRIPTS])
+
+
+def _hashes(texts: list[str]) -> str:
+    return " ".join(_hash(text) for text in texts)
+
+
 def _policy(style: str, scripts: list[str]) -> str:
     """A Content-Security-Policy: nothing is loaded, and no style or script runs but our own."""
-    ours = " ".join(_hash(script) for script in scripts)
     return (
-        f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {ours}; "
+        f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hashes(scripts)}; "
         "base-uri 'none'; form-action 'none'"
     )
 

@@ -18,7 +18,7 @@ from krypton_onnx.rewriter.unrewritten import with_outputs
 from krypton_onnx.runtime.explain import RunBatch
 from krypton_onnx.runtime.failures import model_runs
 from krypton_onnx.runtime.fingerprint import fingerprint
-from krypton_onnx.runtime.memory import shrinking
+from krypton_onnx.runtime.memory import CPU_ARENA, shrinking
 from krypton_onnx.runtime.naive import occluded
 from krypton_onnx.runtime.run_size import RunSize
 from krypton_onnx.runtime.scores import Scorer
@@ -78,6 +78,7 @@ class FullInference:
     session : made when it is first needed. scorer : reads what is scored. alone : one image a run, because images of a
     batch influence each other, or more inputs belong to one image. copies : how many images the model takes, no
     more and no fewer: as many copies of one. size : finds how many images to run at once; None: all that are given.
+    arena : of the memory in which it runs.
     """
 
     session: Callable[[], ort.InferenceSession]
@@ -88,6 +89,7 @@ class FullInference:
     alone: bool = False
     copies: int = 1
     size: RunSize | None = None
+    arena: str = CPU_ARENA
 
     def __call__(self, images: np.ndarray, last: bool = False) -> np.ndarray:
         """float32 (N, classes) of images (N, ...) in the model's layout; last: what earlier runs left is given back.
@@ -116,7 +118,8 @@ class FullInference:
             if self.copies > 1:  # any number, as the model says
                 images = np.repeat(images, self.copies, axis=0)
         session = self.session()
-        options = shrinking() if last and session.get_session_options().enable_cpu_mem_arena else None
+        kept = self.arena != CPU_ARENA or session.get_session_options().enable_cpu_mem_arena
+        options = shrinking(self.arena) if last and kept else None
         with model_runs(), native():
             outputs = session.run(names, {self.image_input: images, **self.others}, options)
         if self.copies == 1:

@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -157,8 +157,12 @@ class HeatMap:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the attributes to a NumPy archive (.npz), atomically. Raises KryptonError where that is impossible."""
         with atomic_write(path) as temporary, open(temporary, "wb") as file:
-            held = {field.name: getattr(self, field.name) for field in fields(self)}
-            np.savez_compressed(file, **{name: value for name, value in held.items() if value is not None})
+            self.write(file)
+
+    def write(self, file: BinaryIO) -> None:
+        """Write what `save` does to an open file, which may be in memory."""
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        np.savez_compressed(file, **{name: value for name, value in held.items() if value is not None})
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> HeatMap:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
+CPU_ARENA = "cpu:0"
 _STATM = Path("/proc/self/statm")
 
 
@@ -40,8 +41,10 @@ def return_free_pages() -> None:
             trim(0)
 
 
-def shrinking() -> ort.RunOptions:
-    """Options of a run after which its session gives back the memory that it keeps for the next one."""
+def shrinking(arena: str = CPU_ARENA) -> ort.RunOptions:
+    """Options of a run after which its session gives back the memory that it keeps for the next one.
+
+    arena : "cpu:0", or that of a GPU, "gpu:0"."""
     options = ort.RunOptions()
-    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arena)
     return options

@@ -60,8 +60,9 @@ def cuda_target(chosen: Providers) -> Target | None:
 
     device = cuda_device(int(_options_of_first(chosen).get("device_id", 0)))
     from krypton_onnx.numba_kernels.cuda import CUDA_KERNELS  # imports numba.cuda, which there is from here on
+    from krypton_onnx.numba_kernels.cuda.workspace import forget
 
-    return Target(device, CUDA_KERNELS, chosen.names, chosen.options, "cuda", device.number, device.free_bytes)
+    return Target(device, CUDA_KERNELS, chosen.names, chosen.options, "cuda", device.number, device.free_bytes, forget)
 
 
 def _automatic(options: Sequence[dict] | None) -> Providers:

@@ -32,6 +32,7 @@ from krypton_onnx.runtime.full_inference import FullInference, Unrewritten
 from krypton_onnx.runtime.grid import make_grid
 from krypton_onnx.runtime.heat_map import HeatMap
 from krypton_onnx.runtime.images import InputSpec, as_batch, as_type, channels_first, other_feeds, split_feeds
+from krypton_onnx.runtime.memory import CPU_ARENA
 from krypton_onnx.runtime.occlusion import Occlusion
 from krypton_onnx.runtime.patches import Patches
 from krypton_onnx.runtime.pool import Pool
@@ -321,7 +322,11 @@ class OcclusionSession(StandIn, Pictured):
         # The other inputs belong to one image, and only the model knows which of their axes is the batch.
         alone = plan.refusal is not None or bool(others)
         copies = batch if plan.refusal is not None and isinstance(batch, int) else 1
-        return FullInference(session, scorer, self._image_input, plan.layout, others, alone, copies, self._run_size)
+        target = self._settings.target
+        arena = CPU_ARENA if target is None or target.memory == "cpu" else f"gpu:{target.number}"
+        return FullInference(
+            session, scorer, self._image_input, plan.layout, others, alone, copies, self._run_size, arena
+        )
 
     def _tell_of_refusal(self, plan: Plan, mode: str) -> None:
         """Warn, once, where a map is asked for that is not computed as one expects it."""

@@ -6,13 +6,16 @@ so that each can use what the others allocate.
 
 from __future__ import annotations
 
+import io
 import threading
+from contextlib import redirect_stdout
 from ctypes import addressof, c_void_p
 from functools import cache
 from math import prod
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 
 from krypton_onnx.errors import ModelError, one_line
 from krypton_onnx.runtime.custom_ops.ort_api import OrtApi
@@ -95,15 +98,27 @@ class CudaDevice:
             self._cupy.cuda.runtime.memcpy(values.ctypes.data, address, values.nbytes, _COPY_ANYWHERE)
         return values
 
+    def wait(self) -> None:
+        """Until everything queued so far is done."""
+        self._enter()
+        self._cuda.synchronize()
+
     def free_bytes(self) -> int:
         """Memory of the GPU that nobody has taken."""
         self._enter()
         return int(self._cupy.cuda.runtime.memGetInfo()[0])
 
 
+def _load_libraries() -> None:
+    """CUDA's and cuDNN's, where they came as wheels: the system's loader does not look there."""
+    with redirect_stdout(io.StringIO()):  # it prints what it does not find, and that may be where the loader looks
+        getattr(ort, "preload_dlls", lambda: None)()
+
+
 @cache
 def cuda_device(number: int = 0) -> CudaDevice:
     """The GPU with this number. Raises ModelError with one line that says what is missing."""
+    _load_libraries()
     try:
         from numba import cuda
     except ImportError as error:

@@ -67,9 +67,8 @@ class PlacedSession:
         custom_ops.register(options, target.kernels, strict, target.device)
         taken = detach(placed.device, target.kernels, DOMAIN)
         with provided(taken):
-            self.session = open_session(
-                placed.device, options, target.providers, target.provider_options, "the rewritten model"
-            )
+            self.session = open_session(placed.device, options, *target.search(), "the rewritten model")
+        target.device.wait()  # for the weights of kernels
         self._inputs = {value.name for value in self.session.get_inputs()}
 
     def run(

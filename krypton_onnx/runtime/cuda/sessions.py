@@ -10,6 +10,7 @@ import onnx
 import onnxruntime as ort
 
 from krypton_onnx.forking import native
+from krypton_onnx.numba_kernels.precision import light_products
 from krypton_onnx.rewriter.emitter import ORIGIN, PATCH, THRESHOLD
 from krypton_onnx.rewriter.plan import Plan
 from krypton_onnx.runtime.cuda.forms import Form, Shape, asked_form, convolutions, faster_forms, in_forms
@@ -65,11 +66,11 @@ class DeviceSessions:
         self, views: Mapping[str, ort.OrtValue], origins: np.ndarray, patches: np.ndarray, threshold: np.ndarray,
         outputs: tuple[str, ...], light: bool, last: bool,
     ) -> list[np.ndarray]:  # fmt: skip
-        """As HostSessions.run; light and last have no meaning here."""
+        """As HostSessions.run; light: products may be TF32. last has no meaning here."""
         feeds = {ORIGIN: origins, PATCH: np.ascontiguousarray(patches), THRESHOLD: threshold}
         with self._lock:
             placing, session = self._incremental or self._make_incremental(feeds, views)
-            with native():
+            with light_products(light), native():
                 return session.run(placing(feeds), views, feeds, outputs)
 
     def _make_incremental(
@@ -101,7 +102,9 @@ class DeviceSessions:
         trials = Trials(model, placing(feeds), shapes, len(feeds[ORIGIN]), self._target, self._settings.strict)
         with _lock:  # one measurement at a time
             known = _known.setdefault((id(self._target.device), self._settings.strict), {})
-            return faster_forms(trials.convolutions, trials.seconds, known)
+            forms = faster_forms(trials.convolutions, trials.seconds, known)
+        self._target.forget()  # scratch memory of the trials' streams
+        return forms
 
     def end_profiling(self) -> str:
         """Path of ONNX Runtime's profile of the incremental session, which must have run."""

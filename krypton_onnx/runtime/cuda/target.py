@@ -11,6 +11,9 @@ import onnxruntime as ort
 from krypton_onnx.numba_kernels.registry import Kernel
 from krypton_onnx.runtime.custom_ops.device import Device
 
+CUDA = "CUDAExecutionProvider"
+BY_RULE = {"cudnn_conv_algo_search": "HEURISTIC"}
+
 
 @dataclass(frozen=True, eq=False)
 class Target:
@@ -18,6 +21,7 @@ class Target:
 
     device : its seam. kernels : those of its provider. providers, provider_options : as for InferenceSession.
     memory : ONNX Runtime's name of its memory ("cuda"), number : which of several. free : bytes that can be taken now.
+    forget : gives back the scratch memory of kernels, while none runs.
     """
 
     device: Device
@@ -27,6 +31,22 @@ class Target:
     memory: str
     number: int
     free: Callable[[], int]
+    forget: Callable[[], None] = lambda: None
+
+    def search(self) -> tuple[tuple, tuple | None]:
+        """Providers and options of incremental sessions: cuDNN chooses an algorithm by rule, unless told how to.
+
+        It would else try all for every new shape, and regions have many: a second or so for each.
+        """
+        names, options = list(self.providers), None if self.provider_options is None else list(self.provider_options)
+        name, own = (names[0], {}) if isinstance(names[0], str) else names[0]
+        if name != CUDA:
+            return self.providers, self.provider_options
+        if options is not None:
+            options[0] = {**BY_RULE, **options[0]}
+        else:
+            names[0] = (name, {**BY_RULE, **own})
+        return tuple(names), None if options is None else tuple(options)
 
     def value(self, array: np.ndarray) -> ort.OrtValue:
         """A copy in the device's memory."""

@@ -28,3 +28,6 @@ class Device(Protocol):
 
     def download(self, address: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """A copy, in host memory, of what lies at `address`, be that host or device memory."""
+
+    def wait(self) -> None:
+        """Until what was uploaded is there: other queues do not wait for it."""
