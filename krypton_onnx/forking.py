@@ -17,7 +17,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 from weakref import WeakSet
 
@@ -119,7 +119,8 @@ def _in_child() -> None:
     for reset in _resets:
         reset()
     for owner in list(_owners):
-        owner.after_fork()
+        with suppress(Exception):  # one that cannot let go must not keep the others from it
+            owner.after_fork()
 
 
 if hasattr(os, "register_at_fork"):

@@ -206,3 +206,19 @@ def test_propagation_thresholds_do_the_same_as_on_the_cpu(monkeypatch, target: T
         tops, lefts = np.array([0, 8, 16]), np.array([4, 4, 20])
         maps.append(run(tops, lefts, np.zeros((1, 3, 9, 9), np.float32)))
     assert_scores_equal(maps[0], maps[1], probabilities=True)
+
+
+def test_a_first_batch_that_fails_may_be_tried_again(monkeypatch, target: Target) -> None:
+    model = families.FAMILIES["vgg"]()
+    image = families.example_image(model)
+    made = device_session(monkeypatch, model, target)
+    choose = sessions.DeviceSessions._choose_forms
+
+    def interrupted(self, *given: object) -> None:
+        raise MemoryError("out of memory")
+
+    monkeypatch.setattr(sessions.DeviceSessions, "_choose_forms", interrupted)
+    with pytest.raises(kx.ModelError, match="more memory than there is"):
+        made.explain(image, patch=9, stride=24)
+    monkeypatch.setattr(sessions.DeviceSessions, "_choose_forms", choose)
+    incrementally(made, image, patch=9, stride=24)

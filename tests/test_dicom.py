@@ -374,3 +374,51 @@ def test_no_file_of_pydicoms_ends_in_anything_but_a_picture_or_one_line():
             ends["refused"] += 1
     if files:
         assert ends["read"] > 15 and ends["refused"] > 5
+
+
+def palette_of(words: list[int]) -> Dataset:
+    """A picture in a palette whose red has these segments."""
+    data = make(np.zeros((2, 3), np.uint8))
+    data.PhotometricInterpretation = "PALETTE COLOR"
+    for primary in ("Red", "Green", "Blue"):
+        setattr(data, f"{primary}PaletteColorLookupTableDescriptor", [256, 0, 16])
+        setattr(data, f"Segmented{primary}PaletteColorLookupTableData", np.array(words, "<u2").tobytes())
+    return data
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [0, 1, 0, *[1, 65535, 7] * 2],  # more entries than a palette has
+        [0, 1, 0, 1, 255, 7, 2, 1, 0, 0],  # one that repeats others
+    ],
+)
+def test_a_palette_that_unfolds_is_refused_before_it_does(tmp_path: Path, words: list[int]) -> None:
+    palette_of(words).save_as(tmp_path / "scan.dcm", enforce_file_format=True)
+    with pytest.raises(ImageError, match="its palette has more than 65536 entries"):
+        read_image(tmp_path / "scan.dcm")
+
+
+def test_a_palette_in_segments_is_read(tmp_path: Path) -> None:
+    palette_of([0, 1, 0, 1, 255, 65280]).save_as(tmp_path / "scan.dcm", enforce_file_format=True)
+    assert read_image(tmp_path / "scan.dcm").mode == "RGB"
+
+
+def test_a_compressed_picture_larger_than_the_file_says_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    from PIL import Image
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEGBaseline8Bit
+
+    inside = io.BytesIO()
+    Image.new("L", (64, 48)).save(inside, "JPEG")
+    for columns, honest in ((64, True), (2, False)):
+        data = make(np.zeros((48, columns), np.uint8))
+        data.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+        data.PixelData = encapsulate([inside.getvalue()])
+        data["PixelData"].VR = "OB"
+        data.save_as(tmp_path / "scan.dcm", enforce_file_format=True)
+        if honest:
+            assert read_image(tmp_path / "scan.dcm").size == (64, 48)
+        else:
+            with pytest.raises(ImageError, match="says 2 x 48 pixels, and holds 64 x 48"):
+                read_image(tmp_path / "scan.dcm")

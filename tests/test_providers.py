@@ -265,3 +265,17 @@ def test_a_driver_that_is_missing_is_one_clear_line(monkeypatch: pytest.MonkeyPa
     device.cuda_device.cache_clear()
     with pytest.raises(kx.ModelError, match=r"finds no GPU that it can use: CUDA driver library cannot be found\. If"):
         device.cuda_device(0)
+
+
+def test_a_gpu_is_not_used_in_a_forked_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = fake_device()
+    monkeypatch.setattr(device, "generation", lambda: 1)
+    with pytest.raises(kx.ModelError, match="cannot be used in a forked process"):
+        gpu.free_bytes()
+
+
+@pytest.mark.parametrize("number", ["first", "-1", "1.5"])
+def test_a_device_id_that_is_no_number_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, number: str) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA, CPU])
+    with pytest.raises(kx.ModelError, match=f"device_id must be the number of a GPU, counted from 0, got '{number}'"):
+        kx.OcclusionSession(tiny(), providers=[(CUDA, {"device_id": number})])

@@ -120,6 +120,12 @@ def test_what_is_not_ours_is_not_overwritten(builder, model, tmp_path):
     result = krypton("web", model, "-o", out, *UNIT)
     assert "it is not empty and no site of krypton-onnx" in complaint(result)
     assert files(out) == ["index.html", "thesis.txt"] and (out / "index.html").read_text() == "mine"
+    assert "index.html in it is not of a site" in complaint(krypton("web", model, "-o", out, "--force", *UNIT))
+    assert files(out) == ["index.html", "thesis.txt"] and (out / "index.html").read_text() == "mine"
+    (out / "index.html").unlink()
+    (out / "model").mkdir()  # of a project, say: it would give way as a whole
+    assert "model in it is not of a site" in complaint(krypton("web", model, "-o", out, "--force", *UNIT))
+    (out / "model").rmdir()
     written(krypton("web", model, "-o", out, "--force", *UNIT), out)
     assert files(out) == sorted([*OURS, "model/sample.png", "thesis.txt"])
     for path, why in ((out / "thesis.txt", "is a file"), (tmp_path / "no" / "site", "there is no folder")):

@@ -29,6 +29,9 @@ export async function prepare(path, preparation, plan) {
   return { image: new ort.Tensor("float32", data, dims), pixels };
 }
 
+/** Half of it, to the even number where it lies between two: as Python rounds. */
+const halved = (length) => Math.round(length / 2) - (length % 4 === 1 ? 1 : 0);
+
 /** The picture, upright, in the frame of the model: bytes (height, width, RGB). */
 async function fitted(path, { size, fit = "stretch", resize, resample = "bilinear", padding = 0 }, height, width) {
   const picture = sharp(path).autoOrient();
@@ -41,7 +44,7 @@ async function fitted(path, { size, fit = "stretch", resize, resample = "bilinea
     const side = Math.round(resize * (size ? Math.max(height / size[0], width / size[1]) : 1));
     picture.resize(side, side, { ...how, fit: "outside" });
     const { data, info } = await picture.raw().toBuffer({ resolveWithObject: true });
-    const left = Math.round((info.width - width) / 2), top = Math.round((info.height - height) / 2);
+    const left = halved(info.width - width), top = halved(info.height - height);
     if (left < 0 || top < 0) throw new Error(`no ${height} x ${width} pixels can be cut out of it`);
     return sharp(data, { raw: info }).extract({ left, top, width, height }).raw().toBuffer();
   }

@@ -81,4 +81,9 @@ def worker_providers(names: str | None) -> tuple[str, ...] | None:
 def location(given: Path) -> str:
     """What was given as a path: a URI has lost one of its slashes on the way."""
     found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", given.as_posix())
-    return str(given) if found is None or given.exists() else f"{found[1]}://{found[2]}"
+    if found is None or given.exists():
+        return str(given)
+    scheme = found[1].lower()
+    # Of a local file the host is empty; an address among the options has lost a slash too.
+    rest = re.sub(r"=(https?):/(?!/)", r"=\1://", found[2])
+    return f"{scheme}:///{rest}" if scheme == "file" else f"{scheme}://{rest}"

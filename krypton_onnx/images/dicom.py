@@ -5,6 +5,7 @@ Only the elements that the picture needs are read, so nothing of a patient is ev
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from dataclasses import dataclass
 from io import BytesIO
@@ -33,6 +34,7 @@ _ELEMENTS = (
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "VOILUTSequence", *_MODALITY, *_WINDOW,
 )  # fmt: skip
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_PALETTE = 1 << 16  # entries of a palette, at most
 _GREYS = ("MONOCHROME1", "MONOCHROME2")
 # Of these pydicom gives red, green and blue.
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
@@ -149,6 +151,37 @@ def _require_picture(data: Dataset, path: Path | str, most_pixels: int) -> None:
         decodable = False
     if not decodable:
         raise _undecodable(data, path)
+    _require_honest(data, path)
+
+
+def _require_honest(data: Dataset, path: Path | str) -> None:
+    """Raises ImageError where what is compressed is larger than the file says: it would be made before it is seen."""
+    from PIL import Image
+    from pydicom.encaps import generate_frames
+
+    if data.file_meta.TransferSyntaxUID.is_encapsulated:
+        frame = next(generate_frames(data.PixelData, number_of_frames=1))
+        with contextlib.suppress(Image.UnidentifiedImageError), Image.open(BytesIO(frame)) as inside:
+            if inside.size != (data.Columns, data.Rows):
+                raise TooManyPixels(
+                    f"{path}: says {data.Columns} x {data.Rows} pixels, and holds {inside.width} x {inside.height}"
+                )
+    for primary in _PRIMARIES:
+        entries = _segmented_entries(data.get(f"Segmented{primary}PaletteColorLookupTableData"))
+        if entries > _PALETTE:
+            raise ImageError(f"{path}: its palette has more than {_PALETTE} entries, which no palette has")
+
+
+def _segmented_entries(table: bytes | None) -> int:
+    """Entries of a palette in segments (DICOM PS3.3 C.7.9.2), in words of 16 bits; indirect ones, which repeat others,
+    count as too many."""
+    words = np.frombuffer((table or b"")[: 2 * (len(table or b"") // 2)], "<u2")
+    at = entries = 0
+    while at + 1 < len(words) and entries <= _PALETTE:
+        opcode, length = int(words[at]), int(words[at + 1])
+        entries += length if opcode in (0, 1) else _PALETTE + 1
+        at += 2 + (length if opcode == 0 else 1)
+    return entries
 
 
 def _undecodable(data: Dataset, path: Path | str) -> ImageError:

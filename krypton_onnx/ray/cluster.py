@@ -33,6 +33,11 @@ def connected(address: str | None, num_cpus: float, store: int) -> Iterator[bool
     """
     where = address or os.environ.get("RAY_ADDRESS") or LOCAL
     if ray.is_initialized():
+        if address not in (None, "auto", LOCAL, ray.get_runtime_context().gcs_address):
+            raise KryptonError(
+                f"{address}: this process is connected to another Ray already; call ray.shutdown() first, or leave the "
+                "address out"
+            )
         with _quiet():
             yield False
         return

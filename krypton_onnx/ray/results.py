@@ -46,19 +46,23 @@ def specification_digest(spec: ExplanationSpec) -> str:
     return hashlib.sha256(json.dumps(tables, sort_keys=True).encode()).hexdigest()
 
 
-def begin(storage: Storage, spec: ExplanationSpec, overwrite: bool) -> None:
+def begin(storage: Storage, spec: ExplanationSpec) -> None:
     """Make the folder, or go on in it. Raises KryptonError where its maps were made by another specification."""
     storage.make()
     text = storage.read(SPECIFICATION)
     parts = storage.names(MAPS, _SUFFIX)
-    if not overwrite:
-        if text is not None:
-            _require_same(storage, text, spec)
-        elif parts:
-            raise KryptonError(f"{storage.where}/{parts[0]} is there, and was not written by this: {_ANEW}")
-    else:
-        for part in parts:
-            storage.remove(part)
+    if text is not None:
+        _require_same(storage, text, spec)
+    elif parts:
+        raise KryptonError(f"{storage.where}/{parts[0]} is there, and was not written by this: {_ANEW}")
+    storage.write(SPECIFICATION, spec.to_toml().encode())
+
+
+def begin_anew(storage: Storage, spec: ExplanationSpec) -> None:
+    """The same without the maps that are there."""
+    storage.make()
+    for part in storage.names(MAPS, _SUFFIX):
+        storage.remove(part)
     storage.write(SPECIFICATION, spec.to_toml().encode())
 
 

@@ -19,9 +19,10 @@ from ray.data.dataset import MaterializedDataset
 from krypton_onnx.errors import ImageError, KryptonError, ModelError
 from krypton_onnx.explanation import file_digest
 from krypton_onnx.images import Preparation
+from krypton_onnx.labels import check_labels
 from krypton_onnx.ray import cluster, ledger
 from krypton_onnx.ray.records import FAILED, FATAL, OK, SKIPPED, STOPPED, Origin, Result
-from krypton_onnx.ray.results import begin, known_images, specification_digest
+from krypton_onnx.ray.results import begin, begin_anew, known_images, specification_digest
 from krypton_onnx.ray.sources import File, Paths, dataset_of, find_files
 from krypton_onnx.ray.storage import Storage
 from krypton_onnx.ray.work import Job, Worker
@@ -105,13 +106,11 @@ def explain(
     files = None
     if not isinstance(dataset, Dataset):
         files = find_files(dataset, Path(storage.root) if storage.is_local else None)
-    begin(storage, stated, overwrite)
+    if not overwrite:
+        begin(storage, stated)
     origin = Origin(_new_run(), stated.model_sha256 or "", specification_digest(stated))
-    known = {
-        name: one.image_sha256
-        for name, one in known_images(storage, origin.specification_sha256).items()
-        if one.status == OK or not retry_failed
-    }
+    there = {} if overwrite else known_images(storage, origin.specification_sha256)
+    known = {name: one.image_sha256 for name, one in there.items() if one.status == OK or not retry_failed}
     summary = Summary()
     told = _Telling(summary, on_result)
     files = None if files is None else _unknown(files, known, compare_content, told)
@@ -124,6 +123,8 @@ def explain(
         gpus = cluster.gpus_for(stated.providers) if num_gpus is None else num_gpus
         if started:  # a cluster may grow: then Ray waits for a node that has so much
             cluster.require_room(num_cpus, gpus)
+        if overwrite:  # only now that there is a cluster to make them anew
+            begin_anew(storage, stated)
         reading = files is None and not isinstance(dataset, MaterializedDataset)
         pool = workers or cluster.default_workers(num_cpus, gpus, reading)
         size = images_per_file or _images_per_file(None if files is None else len(files), pool)
@@ -211,7 +212,7 @@ def _stated(
     except ModelError:
         weights = None  # the workers read it where it lies
     stated = replace(pinned, preparation=session.preparation)
-    return stated, weights, None if names is None else tuple(names)
+    return stated, weights, None if names is None else check_labels(names)
 
 
 def _unknown(files: Sequence[File], known: dict[str, str | None], compare: bool, told: _Telling) -> list[File]:
@@ -229,8 +230,8 @@ def _is(file: File, digest: str | None) -> bool:
     """Whether it has this content, where that can be found out here; the workers read what is in an object store."""
     try:
         return "://" not in file.location and file_digest(file.location) == digest
-    except KryptonError:  # will be told when it is explained
-        return False
+    except KryptonError:
+        return digest is None  # as unreadable as it was; else it will be told when it is explained
 
 
 def _check_numbers(

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
+from urllib.parse import quote
 
 import pyarrow as pa
 import ray.data
@@ -99,7 +100,8 @@ def _of_uri(uri: str) -> list[File]:
         names = [name for name in names if PurePosixPath(name).suffix.lower() in SUFFIXES]
     if not names:
         raise ImageError(f"{whole}: means no image (PNG, JPEG, TIFF, DICOM, ..., .npy)")
-    return [File(f"{base}/{name}", f"{base}/{name}{mark}{options}") for name in names]
+    # Names as the store has them; in a URI % # ? and blanks mean something else.
+    return [File(f"{base}/{name}", f"{base}/{quote(name)}{mark}{options}") for name in names]
 
 
 def _is_magic(part: str) -> bool:

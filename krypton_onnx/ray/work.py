@@ -129,7 +129,7 @@ class Worker:
         try:
             content = content_of(value)
         except KryptonError as error:
-            return key, error
+            return None if key in known and known[key] is None else (key, error)  # as unreadable as it was
         return None if key in known and known[key] == digest_of(content) else (key, content)
 
     def _row(self, key: str, content: bytes | np.ndarray | KryptonError, deaths: int) -> dict[str, Any]:

@@ -58,7 +58,10 @@ def cuda_target(chosen: Providers) -> Target | None:
     from krypton_onnx.runtime.cuda.device import cuda_device
     from krypton_onnx.runtime.cuda.target import Target
 
-    device = cuda_device(int(_options_of_first(chosen).get("device_id", 0)))
+    number = str(_options_of_first(chosen).get("device_id", 0))
+    if not number.isdecimal():
+        raise ModelError(f"{CUDA}: device_id must be the number of a GPU, counted from 0, got {number!r}")
+    device = cuda_device(int(number))
     from krypton_onnx.numba_kernels.cuda import CUDA_KERNELS  # imports numba.cuda, which there is from here on
     from krypton_onnx.numba_kernels.cuda.workspace import forget
 

@@ -24,7 +24,7 @@ from krypton_onnx.rewriter.ort_sessions import open_session, open_with
 from krypton_onnx.rewriter.rewrite import image_layout
 from krypton_onnx.rewriter.unrewritten import unrewritten_plan
 from krypton_onnx.rewriter.weights import as_bytes
-from krypton_onnx.runtime.costs import costs_of
+from krypton_onnx.runtime.costs import GPU, HOST, costs_of
 from krypton_onnx.runtime.engine import Engine, SessionSettings
 from krypton_onnx.runtime.exact import answer_exactly, answer_naively
 from krypton_onnx.runtime.fills.words import Fill, needs_preparation
@@ -124,7 +124,7 @@ class OcclusionSession(StandIn, Pictured):
         self._remember(loaded, preparation)
         self._lock = threading.Lock()
         self._pool = Pool(self._settings.workers)
-        self._run_size = RunSize(costs_of(target).full_sizes)
+        self._run_size = RunSize((HOST if target is None else GPU).full_sizes)
         forget_in_children(self)
 
     # -- the model itself --------------------------------------------------------------------------------------------
@@ -380,7 +380,7 @@ class OcclusionSession(StandIn, Pictured):
         """In a forked child: the session of the parent waits for threads that are no more."""
         abandon(self._original)
         self._original, self._lock = None, threading.Lock()
-        self._run_size = RunSize(costs_of(self._settings.target).full_sizes)
+        self._run_size = RunSize((HOST if self._settings.target is None else GPU).full_sizes)
 
     def __getstate__(self) -> dict[str, Any]:
         settings = self._settings

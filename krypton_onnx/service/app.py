@@ -19,7 +19,7 @@ from krypton_onnx.errors import one_line
 from krypton_onnx.service import description
 from krypton_onnx.service.answers import MEDIA_TYPES
 from krypton_onnx.service.bodies import BodyReader, Refused, upload_of
-from krypton_onnx.service.guard import Guard
+from krypton_onnx.service.guard import HEADERS, Guard
 from krypton_onnx.service.jobs import Job, News
 from krypton_onnx.service.metrics import MEDIA_TYPE, Metrics
 from krypton_onnx.service.pages import add_pages
@@ -72,7 +72,7 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def own(_: Request, error: Exception) -> JSONResponse:
         log.error("an error of the service itself (%s: %s)", type(error).__name__, one_line(error)[:300])
-        return JSONResponse({"detail": f"an error of the service itself ({type(error).__name__})"}, 500)
+        return JSONResponse({"detail": f"an error of the service itself ({type(error).__name__})"}, 500, HEADERS)
 
 
 def _add_explain(app: FastAPI, settings: ServiceSettings, pool: WorkerPool) -> None:

@@ -41,6 +41,8 @@ def keep_warnings() -> None:
 
 def said() -> list[str]:
     """The warnings of this thread since it last asked, each once."""
+    # Decoders mute warnings while they read, which is a setting of the process: two at once may leave it so.
+    warnings.simplefilter("always")
     lines = list(dict.fromkeys(getattr(_said, "lines", [])))
     _said.lines = []
     return lines

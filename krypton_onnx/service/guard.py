@@ -21,6 +21,9 @@ access = logging.getLogger("krypton_onnx.service.access")
 # They hold nothing of the model, and probes and browsers cannot give a token.
 OPEN = ("/", "/healthz", "/readyz", "/docs", "/openapi.json")
 STATIC = "/static/"
+PROXIED = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
+"""Of a request that came through a proxy: then whoever asks is not on this machine."""
+
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -75,6 +78,8 @@ class Guard:
                 return _refuse(403, "this service answers to localhost only; bound elsewhere it asks for a token")
             if _is_foreign(headers, host):
                 return _refuse(403, "pages of other origins may not ask here")
+            if any(name in headers for name in PROXIED):
+                return _refuse(403, "asked through a proxy, from wherever: give the service a token")
             return None
         path = scope["path"]
         if path in OPEN or path.startswith(STATIC):

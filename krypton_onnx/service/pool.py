@@ -114,6 +114,9 @@ class WorkerPool:
                 await worker.run()
             except OSError as error:
                 worker.failure = f"no process can be started: {error.strerror}"
+            except Exception as error:  # what it said was not what workers say
+                worker.failure = f"it broke ({type(error).__name__})"
+                log.exception("a worker is not understood")
             finally:
                 self._workers.remove(worker)
                 worker.kill("its keeper ends")
@@ -145,7 +148,8 @@ class WorkerPool:
         """Take it, to be begun when there is a place. Raises QueueFull, Closing."""
         if self.closing:
             raise Closing
-        if self._place(job) is None and len(self._waiting) >= self._settings.limits.queue:
+        full = self._waiting or self._place(job) is None  # whoever waits goes first, even where there is a place
+        if full and len(self._waiting) >= self._settings.limits.queue:
             raise QueueFull(self.retry_after())
         self._waiting.append(job)
         self._begin()
@@ -226,20 +230,26 @@ class WorkerPool:
 
     async def _watch(self) -> None:
         """Deadlines, and workers that hang."""
-        limits = self._settings.limits
         while True:
             await asyncio.sleep(TICK)
             now = asyncio.get_running_loop().time()
-            self._begin()  # which looks at the first in the queue
-            for job in [one for one in self._waiting if one.until < now]:
-                self._waiting.remove(job)
-                job.tell(refused(503, "the deadline passed before a worker was free", self.retry_after()))
-            for worker in self._workers:
-                for job in list(worker.jobs.values()):
-                    if not job.ended and now > job.until + limits.overrun:
-                        job.tell(refused(504, "nothing was computed by the deadline"))
-                        worker.cancel(job)
-                    if now > job.until + limits.overrun + limits.hang:
-                        worker.kill("it did not answer")
-                if worker.ready and now - worker.heard > limits.hang:
-                    worker.kill("it hung")
+            try:
+                self._look(now)
+            except Exception:  # without this nobody would look at deadlines any more
+                log.exception("looking at deadlines failed")
+
+    def _look(self, now: float) -> None:
+        limits = self._settings.limits
+        self._begin()  # which looks at the first in the queue
+        for job in [one for one in self._waiting if one.until < now]:
+            self._waiting.remove(job)
+            job.tell(refused(503, "the deadline passed before a worker was free", self.retry_after()))
+        for worker in self._workers:
+            for job in list(worker.jobs.values()):
+                if not job.ended and now > job.until + limits.overrun:
+                    job.tell(refused(504, "nothing was computed by the deadline"))
+                    worker.cancel(job)
+                if now > job.until + limits.overrun + limits.hang:
+                    worker.kill("it did not answer")
+            if worker.ready and now - worker.heard > limits.hang:
+                worker.kill("it hung")

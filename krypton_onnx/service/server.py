@@ -30,10 +30,14 @@ class Protocol(H11Protocol):
     """HTTP/1.1, where the head of a request must arrive in time."""
 
     head_seconds = 10.0
+    most_connections = 256
 
     def connection_made(self, transport: Any) -> None:
         self._late: asyncio.TimerHandle | None = None
         super().connection_made(transport)
+        if len(self.connections) > self.most_connections:  # idle ones too, which no limit of Uvicorn's counts
+            transport.close()
+            return
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -111,15 +115,16 @@ async def _serve(
 ) -> None:
     log_to_stderr()
     limits, metrics = settings.limits, Metrics()
+    bounds = {"head_seconds": limits.header_seconds, "most_connections": limits.connections}
     pool = WorkerPool(settings, metrics)
     await pool.start()
     try:
         config = uvicorn.Config(
             create_app(settings, pool, metrics),
-            http=type("Protocol", (Protocol,), {"head_seconds": limits.header_seconds}),
+            http=type("Protocol", (Protocol,), bounds),
             ws="none", lifespan="off", log_config=None, access_log=False, proxy_headers=False, server_header=False,
             timeout_keep_alive=KEEP_ALIVE, timeout_graceful_shutdown=round(limits.grace) + 5,
-            limit_concurrency=limits.connections, h11_max_incomplete_event_size=limits.header_bytes,
+            limit_concurrency=limits.connections + 1, h11_max_incomplete_event_size=limits.header_bytes,
         )  # fmt: skip
         await Server(config, pool, limits.grace, lambda: ready(url_of(listening), pool)).serve([listening])
     finally:

@@ -8,7 +8,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from krypton_onnx.errors import KryptonError
 
 PAGE = "index.html"
 MANIFEST = "model/manifest.json"
+CERTAIN = (PAGE, "model", "assets")  # in every site
 
 _ABANDONED = 24 * 3600.0  # seconds; no site takes so long to write
 _STAGING = re.compile(r"\.krypton-web-[0-9a-f]{12}")
@@ -50,6 +51,8 @@ def require_place(path: str | os.PathLike[str], force: bool = False) -> Path:
             f"cannot write to {path}: it is not empty and no site of krypton-onnx; give another folder, or --force to "
             "write the site among what is in it"
         )
+    if target.is_dir():
+        _require_ours(target, CERTAIN)  # before the model is converted, for minutes; the others when they are there
     return target
 
 
@@ -84,6 +87,7 @@ def _exchange(staging: Path, target: Path) -> None:
     names = sorted((path.name for path in staging.iterdir()), key=lambda name: name == PAGE)
     old = staging / ".old"
     old.mkdir()
+    _require_ours(target, names)
     begun = []
     try:
         for name in names:
@@ -98,6 +102,18 @@ def _exchange(staging: Path, target: Path) -> None:
             if os.path.lexists(old / name):
                 os.rename(old / name, target / name)
         raise
+
+
+def _require_ours(target: Path, names: Iterable[str]) -> None:
+    """Raises KryptonError where a folder or file that is no part of a site would give way to one that is."""
+    if is_site(target):
+        return
+    taken = [name for name in names if os.path.lexists(target / name)]
+    if taken:
+        raise KryptonError(
+            f"cannot write to {target}: {taken[0]} in it is not of a site of krypton-onnx and would be replaced; give "
+            "another folder"
+        )
 
 
 def _flush(folder: Path) -> None:

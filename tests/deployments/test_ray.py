@@ -17,7 +17,7 @@ import krypton_onnx as kx
 from krypton_onnx.ray.ledger import MOST_DEATHS, Ledger
 from krypton_onnx.ray.records import SCHEMA, Origin
 from krypton_onnx.ray.sources import find_files
-from krypton_onnx.ray.storage import Storage
+from krypton_onnx.ray.storage import Storage, resolved
 from krypton_onnx.ray.work import Job, Worker
 
 pytest_plugins = ("ray_fixtures",)
@@ -237,6 +237,13 @@ def test_uris_mean_what_paths_mean(here):
     assert keys(f"{base}/**/*.png") == [f"{base}/more/x.png"] and keys(names[3]) == [names[3]]
     assert keys(f"{base}/*.txt") == [f"{base}/notes.txt"]
     assert keys("photos/000.jpg", "photos/*.jpg") == [f"photos/{number:03}.jpg" for number in range(6)]
+    named = here / "named"
+    named.mkdir()
+    for name in ("a b.png", "p%41.png", "pA.png", "s#1.png", "q?.png"):  # to a URI some of these mean something else
+        (named / name).write_bytes(name.encode())
+    for file in find_files([named.as_uri()]):
+        system, path = resolved(file.location)
+        assert system.open_input_file(path).read().decode() == file.key.rpartition("/")[2]
     for nothing in (f"{base}/*.tif", f"{base}/none", "photos/none.jpg"):
         with pytest.raises(kx.ImageError):
             keys(nothing)

@@ -218,6 +218,7 @@ def test_a_head_that_is_too_large_or_none_ends(service, files):
 def test_without_a_token_pages_elsewhere_may_not_ask(service, files):
     good = {"image": ("a", (files / "photo.jpg").read_bytes())}
     for headers in (
+        {"X-Forwarded-For": "203.0.113.7"}, {"Via": "1.1 proxy"},
         {"Host": "evil.example"}, {"Host": "localhost.evil.example"}, {"Origin": "https://evil.example"},
         {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"},
         {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors"},

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -106,6 +107,44 @@ async def in_this_process(files, **limits):
             yield client, pool
     finally:
         await pool.stop()
+
+
+class FakeWorker:
+    """Takes jobs, and never answers."""
+
+    ready, draining = True, False
+
+    def __init__(self) -> None:
+        self.jobs: dict = {}
+
+    def begin(self, job, now) -> None:
+        job.attempts += 1
+        self.jobs[job.id] = job
+
+
+def test_the_queue_is_bounded_while_a_job_waits_to_be_begun_anew() -> None:
+    """It wants a worker for itself; that another one has a place beside its jobs is nothing to those behind it."""
+    from krypton_onnx.service import Limits, ServiceSettings
+    from krypton_onnx.service.jobs import Job
+    from krypton_onnx.service.metrics import Metrics
+    from krypton_onnx.service.pool import QueueFull, WorkerPool
+
+    async def fill() -> None:
+        settings = ServiceSettings(SimpleNamespace(concurrency=2), workers=2, limits=Limits(queue=2))
+        pool, first, second = WorkerPool(settings, Metrics()), FakeWorker(), FakeWorker()
+        pool._workers = [first, second]
+        until = asyncio.get_running_loop().time() + 60
+        for _ in range(3):
+            pool.submit(Job({}, b"x", until))
+        dead = max(first, second, key=lambda worker: len(worker.jobs))
+        pool._workers.remove(dead)
+        pool._begin_anew(dead)
+        with pytest.raises(QueueFull):
+            for _ in range(100):
+                pool.submit(Job({}, b"x", until))
+        assert pool.waiting == 2
+
+    asyncio.run(fill())
 
 
 def test_a_worker_that_does_not_answer_in_time_is_504(files):

@@ -18,6 +18,7 @@ import numpy as np
 import onnxruntime as ort
 
 from krypton_onnx.errors import ModelError, one_line
+from krypton_onnx.forking import generation
 from krypton_onnx.runtime.custom_ops.ort_api import OrtApi
 
 PROVIDER = "CUDAExecutionProvider"
@@ -50,9 +51,12 @@ class CudaDevice:
         # ONNX Runtime's arena hands out the same blocks run after run, and to wrap one takes longer than to find it.
         self._arrays: dict[tuple[int, tuple[int, ...], np.dtype], Any] = {}
         self._here = threading.local()
+        self._born = generation()
 
     def _enter(self) -> None:
         """Makes the GPU the current one of this thread, once."""
+        if generation() != self._born:
+            raise ModelError("CUDA cannot be used in a forked process: start it with multiprocessing's spawn")
         if not getattr(self._here, "entered", False):
             self._cuda.select_device(self.number)
             self._cupy.cuda.Device(self.number).use()
@@ -133,6 +137,6 @@ def cuda_device(number: int = 0) -> CudaDevice:
         there = len(cuda.gpus)
     except Exception as error:  # the driver is missing, or too old; Numba's exceptions share no base class
         raise ModelError(f"{PROVIDER} finds no GPU that it can use: {one_line(error)}") from error
-    if number >= there:
+    if not 0 <= number < there:
         raise ModelError(f"{PROVIDER}: device_id is {number}, but there are {there} GPUs, counted from 0")
     return CudaDevice(number, cuda, cupy)

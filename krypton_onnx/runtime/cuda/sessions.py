@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from krypton_onnx.forking import native
+from krypton_onnx.forking import native, reset_in_children
 from krypton_onnx.numba_kernels.precision import light_products
 from krypton_onnx.rewriter.emitter import ORIGIN, PATCH, THRESHOLD
 from krypton_onnx.rewriter.plan import Plan
@@ -22,6 +22,14 @@ from krypton_onnx.runtime.split import find_crossing, incremental_model, materia
 
 _known: dict[tuple[int, bool], dict[Shape, Form]] = {}  # what was measured, by device and strictness
 _lock = threading.Lock()
+
+
+def _new_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+reset_in_children(_new_lock)
 
 
 class DeviceSessions:
@@ -76,10 +84,11 @@ class DeviceSessions:
     def _make_incremental(
         self, feeds: Mapping[str, np.ndarray], views: Mapping[str, ort.OrtValue]
     ) -> tuple[Placing, PlacedSession]:
-        model, self._model = self._model, None
+        model = self._model
         assert model is not None
-        self.forms = self._choose_forms(model, feeds, views)
-        self._incremental = self._placed(in_forms(model, self.forms, self._target.kernels))
+        forms = self._choose_forms(model, feeds, views)
+        self._incremental = self._placed(in_forms(model, forms, self._target.kernels))
+        self.forms, self._model = forms, None  # kept until it has worked: the next batch may try again
         return self._incremental
 
     def _placed(self, model: onnx.ModelProto) -> tuple[Placing, PlacedSession]:

@@ -42,7 +42,7 @@ class Target:
         name, own = (names[0], {}) if isinstance(names[0], str) else names[0]
         if name != CUDA:
             return self.providers, self.provider_options
-        if options is not None:
+        if options:
             options[0] = {**BY_RULE, **options[0]}
         else:
             names[0] = (name, {**BY_RULE, **own})
