@@ -8,10 +8,9 @@ import onnxruntime as ort
 
 from krypton_onnx.errors import ModelError
 from krypton_onnx.numba_kernels import CPU_KERNELS
+from krypton_onnx.numba_kernels.regions import PLACE_REGIONS
 from krypton_onnx.runtime import custom_ops
 from krypton_onnx.runtime.providers import CPU, CUDA, Providers, cuda_target, provider_name
-
-PLACED = "PlaceRegions"
 
 
 def register(
@@ -33,5 +32,4 @@ def register(
     target = cuda_target(Providers(tuple(providers))) if providers else None
     if target is None:
         return custom_ops.register(session_options, CPU_KERNELS)
-    placed = [kernel for kernel in CPU_KERNELS if kernel.op_type == PLACED]
-    return custom_ops.register(session_options, [*placed, *target.kernels], device=target.device)
+    return custom_ops.register(session_options, [PLACE_REGIONS, *target.kernels], device=target.device)

@@ -81,18 +81,25 @@ def _automatic(options: Sequence[dict] | None) -> Providers:
     return found
 
 
-def _precise(chosen: Providers) -> Providers:
-    """CUDA without TF32, unless its options speak of it."""
-    names: list[Any] = list(chosen.names)
-    options = None if chosen.options is None else [dict(each) for each in chosen.options]
+def with_defaults(
+    providers: Sequence, options: Sequence[dict] | None, defaults: Mapping[str, str]
+) -> tuple[tuple, tuple[dict, ...] | None]:
+    """Providers and their options, where CUDA's have `defaults` unless they speak of them."""
+    names: list[Any] = list(providers)
+    apart = None if options is None else [dict(each) for each in options]
     for index, provider in enumerate(names):
         if provider_name(provider) != CUDA:
             continue
-        if options is not None and index < len(options):
-            options[index] = {**PRECISE, **options[index]}
+        if apart is not None and index < len(apart):
+            apart[index] = {**defaults, **apart[index]}
         else:
-            names[index] = (CUDA, {**PRECISE, **({} if isinstance(provider, str) else provider[1])})
-    return Providers(tuple(names), None if options is None else tuple(options), chosen.note)
+            names[index] = (CUDA, {**defaults, **({} if isinstance(provider, str) else provider[1])})
+    return tuple(names), None if apart is None else tuple(apart)
+
+
+def _precise(chosen: Providers) -> Providers:
+    """CUDA without TF32, unless its options speak of it."""
+    return Providers(*with_defaults(chosen.names, chosen.options, PRECISE), chosen.note)
 
 
 def _options_of_first(chosen: Providers) -> Mapping[str, Any]:

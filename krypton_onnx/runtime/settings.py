@@ -9,6 +9,7 @@ import onnx
 import onnxruntime as ort
 
 from krypton_onnx.rewriter.ort_sessions import open_session
+from krypton_onnx.runtime.providers import CPU, provider_name
 
 if TYPE_CHECKING:
     from krypton_onnx.runtime.cuda.target import Target
@@ -30,8 +31,7 @@ class SessionSettings:
     @property
     def on_cpu(self) -> bool:
         """Whether the first provider is the CPU's."""
-        first = self.providers[0]
-        return (first if isinstance(first, str) else first[0]) == "CPUExecutionProvider"
+        return provider_name(self.providers[0]) == CPU
 
 
 def session_options(threads: int) -> ort.SessionOptions:

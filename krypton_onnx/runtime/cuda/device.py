@@ -20,8 +20,8 @@ import onnxruntime as ort
 from krypton_onnx.errors import ModelError, one_line
 from krypton_onnx.forking import generation
 from krypton_onnx.runtime.custom_ops.ort_api import OrtApi
+from krypton_onnx.runtime.providers import CUDA as PROVIDER
 
-PROVIDER = "CUDAExecutionProvider"
 INSTALL = "pip install 'krypton-onnx[gpu]' (and no onnxruntime beside onnxruntime-gpu)"
 BUILT_IN = "Built-in"  # what Numba's own, deprecated target calls itself; numba-cuda takes its place
 _KEPT_ARRAYS = 4096

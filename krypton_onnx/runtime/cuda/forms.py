@@ -20,6 +20,7 @@ import onnx
 import onnx.inliner
 
 from krypton_onnx.errors import ModelError
+from krypton_onnx.numba_kernels.regions import PLACE_REGIONS
 from krypton_onnx.numba_kernels.registry import Kernel
 from krypton_onnx.rewriter.functions import DOMAIN
 
@@ -27,7 +28,6 @@ Form = Literal["window", "fused"]
 FORMS: tuple[Form, ...] = get_args(Form)
 VARIABLE = "KRYPTON_CUDA_CONV"
 FAMILIES = ("IncrementalConv", "PointwiseConv")
-PLACED = "PlaceRegions"  # runs on the CPU, with all index arithmetic
 _BODY = "Body"  # behind the name of a function: a copy under which no kernel is registered
 
 
@@ -74,7 +74,8 @@ def convolutions(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
 def in_forms(model: onnx.ModelProto, forms: Mapping[str, Form], kernels: Iterable[Kernel]) -> onnx.ModelProto:
     """The model with the convolutions (by the name of their first output) that take the window form inlined, and every
     operator that has neither a kernel here nor on the CPU side. What kernels run stays a call."""
-    ours = {kernel.op_type for kernel in kernels} | {PLACED}
+    # Where regions lie is computed on the CPU, with all index arithmetic.
+    ours = {kernel.op_type for kernel in kernels} | {PLACE_REGIONS.op_type}
     called = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
     windows = [node for node in convolutions(model) if forms.get(node.output[0], "fused") == "window"]
     bodies = sorted({node.op_type for node in windows})

@@ -9,11 +9,10 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from krypton_onnx.numba_kernels import CPU_KERNELS
+from krypton_onnx.numba_kernels.regions import PLACE_REGIONS
 from krypton_onnx.rewriter.functions import DOMAIN
 from krypton_onnx.rewriter.ort_sessions import open_session
 from krypton_onnx.runtime import custom_ops
-from krypton_onnx.runtime.cuda.forms import PLACED
 from krypton_onnx.runtime.cuda.placing import IndexPart, Placed, cut, index_part, placing_model, value_info
 from krypton_onnx.runtime.cuda.target import Target
 from krypton_onnx.runtime.custom_ops.detached import detach, provided
@@ -36,7 +35,7 @@ class Placing:
         if not placing.graph.output:  # every index is given
             return
         own = options(1)
-        custom_ops.register(own, [kernel for kernel in CPU_KERNELS if kernel.op_type == PLACED])
+        custom_ops.register(own, [PLACE_REGIONS])
         self._session = open_session(placing, own, whose="the rewritten model")
         for value in self._session.get_outputs():
             self.types[value.name] = value_info(value.name, value.type)

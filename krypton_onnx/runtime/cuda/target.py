@@ -10,8 +10,8 @@ import onnxruntime as ort
 
 from krypton_onnx.numba_kernels.registry import Kernel
 from krypton_onnx.runtime.custom_ops.device import Device
+from krypton_onnx.runtime.providers import with_defaults
 
-CUDA = "CUDAExecutionProvider"
 BY_RULE = {"cudnn_conv_algo_search": "HEURISTIC"}
 
 
@@ -38,15 +38,7 @@ class Target:
 
         It would else try all for every new shape, and regions have many: a second or so for each.
         """
-        names, options = list(self.providers), None if self.provider_options is None else list(self.provider_options)
-        name, own = (names[0], {}) if isinstance(names[0], str) else names[0]
-        if name != CUDA:
-            return self.providers, self.provider_options
-        if options:
-            options[0] = {**BY_RULE, **options[0]}
-        else:
-            names[0] = (name, {**BY_RULE, **own})
-        return tuple(names), None if options is None else tuple(options)
+        return with_defaults(self.providers, self.provider_options, BY_RULE)
 
     def value(self, array: np.ndarray) -> ort.OrtValue:
         """A copy in the device's memory."""
